@@ -1,0 +1,104 @@
+-- name: share_prediction
+-- The prediction's generation, held still until this transaction ends: a rescore waits for it, writers do not.
+SELECT p.generation, p.definition_hash, p.version, c.open_until > clock_timestamp() AS circuit_open,
+       extract(epoch FROM c.open_until - clock_timestamp()) AS circuit_seconds, c.reason, c.failures,
+       l.rows_per_claim, l.rows_per_call
+FROM rowscore.prediction p
+LEFT JOIN rowscore.circuit c ON c.prediction = p.name LEFT JOIN rowscore.learned l ON l.prediction = p.name
+WHERE p.name = :prediction FOR SHARE OF p
+
+-- name: lock_run
+-- The run's cursor, locked alone and first: a snapshot taken before the wait would not see the last lease.
+SELECT r.id, r.kind, r.status, r.pos, r.upper, r.token, r.wrap_seconds,
+       extract(epoch FROM clock_timestamp() - r.wrapped_at) AS since_wrap
+FROM rowscore.run r WHERE r.id = :run FOR UPDATE
+
+-- name: find_run
+-- The prediction's running run of that kind.
+SELECT r.id FROM rowscore.run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status = 'running'
+
+-- name: take_expired_lease
+-- An expired lease to take over; one whose owner is writing is locked and counts as live.
+SELECT l.token, l.lo, l.hi, l.attempts FROM rowscore.lease l
+WHERE l.run_id = :run AND l.expires_at < clock_timestamp()
+ORDER BY l.expires_at, l.token LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- name: count_leases
+-- How many leases of the run are out.
+SELECT count(*) FROM rowscore.lease l WHERE l.run_id = :run
+
+-- name: next_lease
+-- The nearest lease that reaches beyond the position, and whether it covers the position.
+SELECT l.lo, l.hi{% if start %}, {{ stored(keys, "l.lo") }} <= {{ bound(keys, "start") }} AS covers{% else %}, false AS covers{% endif %}
+
+FROM rowscore.lease l
+WHERE l.run_id = :run{% if start %} AND {{ stored(keys, "l.hi") }} {{ ">" if start == "after" else ">=" }} {{ bound(keys, "start") }}{% endif %}
+
+ORDER BY {{ stored(keys, "l.lo") }} LIMIT 1
+
+-- name: probe_window
+-- First and last key of the next rows beyond the position, and how many they are; walks one index.
+SELECT jsonb_build_array({% for k in keys %}(array_agg(q.k{{ loop.index }}))[1]{{ ", " if not loop.last }}{% endfor %}) AS lo,
+       jsonb_build_array({% for k in keys %}(array_agg(q.k{{ loop.index }}))[CAST(count(*) AS int)]{{ ", " if not loop.last }}{% endfor %}) AS hi,
+       count(*) AS rows
+FROM (SELECT {% for k in keys %}CAST(c.{{ k.name|id }} AS text) AS k{{ loop.index }}{{ ", " if not loop.last }}{% endfor %}
+
+      FROM {{ table }} AS c
+      WHERE true{% if pending %} AND c.{{ state|id }} = {{ states.PENDING.value }}{% endif %}
+{% if start %} AND {{ key(keys, "c") }} {{ ">" if start == "after" else ">=" }} {{ bound(keys, "start") }}{% endif %}
+{% if cap %} AND {{ key(keys, "c") }} {{ "<" if cap == "before" else "<=" }} {{ bound(keys, "cap") }}{% endif %}
+{% if upper %} AND {{ key(keys, "c") }} <= {{ bound(keys, "upper") }}{% endif %}
+
+      ORDER BY {{ key_list(keys, "c") }} LIMIT :limit) AS q
+
+-- name: first_claimable
+-- The first key that the run could claim, from the very beginning; walks dead index entries, so outside any lock.
+SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c
+WHERE c.{{ state|id }} = {{ claims.value }}{% if upper %} AND {{ key(keys, "c") }} <= {{ bound(keys, "upper") }}{% endif %}
+
+ORDER BY {{ key_list(keys, "c") }} LIMIT 1
+
+-- name: last_key
+-- The table's last key now.
+SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c
+ORDER BY {% for k in keys %}c.{{ k.name|id }} DESC{{ ", " if not loop.last }}{% endfor %} LIMIT 1
+
+-- name: insert_lease
+-- A new lease by the database's clock; a time to live of zero makes one that is free to be taken over.
+INSERT INTO rowscore.lease (run_id, token, lo, hi, owner, attempts, expires_at)
+VALUES (:run, :token, CAST(:lo AS jsonb), CAST(:hi AS jsonb), :owner, :attempts,
+        clock_timestamp() + make_interval(secs => :ttl))
+
+-- name: advance_run
+-- The cursor behind the window that was handed out, and the token that was used.
+UPDATE rowscore.run SET pos = CAST(:pos AS jsonb), token = :token WHERE id = :run
+
+-- name: note_wrap
+-- When the walk back to the beginning was made, and what it cost.
+UPDATE rowscore.run SET wrapped_at = clock_timestamp(), wrap_seconds = :seconds WHERE id = :run
+
+-- name: take_over_lease
+-- A new token fences the old owner's changes to the lease; the window may have been cut.
+UPDATE rowscore.lease SET token = :token, hi = CAST(:hi AS jsonb), owner = :owner, attempts = attempts + 1,
+       expires_at = clock_timestamp() + make_interval(secs => :ttl)
+WHERE run_id = :run AND token = :old_token
+
+-- name: renew_lease
+-- More time for a batch in flight; no row when another worker took it over.
+UPDATE rowscore.lease SET expires_at = clock_timestamp() + make_interval(secs => :ttl)
+WHERE run_id = :run AND token = :token
+
+-- name: finish_lease
+-- The window is done; in the transaction of its rows.
+DELETE FROM rowscore.lease WHERE run_id = :run AND token = :token
+
+-- name: abandon_lease
+-- The window goes back at once; this attempt is not held against it.
+UPDATE rowscore.lease SET expires_at = '-infinity', attempts = attempts - 1 WHERE run_id = :run AND token = :token
+
+-- name: live_leases
+-- The leases that are out, for people.
+SELECT l.run_id, r.kind, l.token, l.lo, l.hi, l.owner, l.attempts,
+       extract(epoch FROM l.expires_at - clock_timestamp()) AS seconds_left
+FROM rowscore.lease l JOIN rowscore.run r ON r.id = l.run_id WHERE r.prediction = :prediction
+ORDER BY l.run_id, l.token

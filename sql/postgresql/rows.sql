@@ -1,0 +1,98 @@
+-- name: skip_rows
+-- The window's rows for which the configured `where` does not hold are not scored and wait no longer.
+WITH k AS MATERIALIZED (
+  SELECT {{ key_names(keys, "c") }} FROM {{ table }} AS c
+  WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }} AND ({{ where }}) IS NOT TRUE
+  ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
+  FOR NO KEY UPDATE OF c SKIP LOCKED)
+UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }} FROM k AS v WHERE {{ same_key(keys, "c", "v") }}
+
+-- name: read_rows
+-- Keys, fingerprint and inputs of the window's rows; rows that the application holds are stepped over, so never paid for.
+SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
+
+FROM {{ table }} AS c
+WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+
+ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
+FOR NO KEY UPDATE OF c SKIP LOCKED
+
+-- name: write_rows
+-- The guarded write, at full speed: waits for a row's lock, so it runs under a short lock_timeout.
+UPDATE {{ table }} AS c SET {{ written(outputs, state, states, scored_at, version) }}
+FROM {{ answers(keys, outputs, fingerprint_type) }} AS v
+WHERE {{ same_key(keys, "c", "v") }} AND {{ guard("c", state, claims, fingerprint) }}
+
+-- name: write_rows_past_locks
+-- The same write after a lock was not granted: lock first, step over what is held (the application never waits for us).
+WITH w AS MATERIALIZED (
+  SELECT v.* FROM {{ answers(keys, outputs, fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
+  WHERE {{ guard("c", state, claims, fingerprint) }}
+  FOR NO KEY UPDATE OF c SKIP LOCKED)
+UPDATE {{ table }} AS c SET {{ written(outputs, state, states, scored_at, version) }}
+FROM w AS v WHERE {{ same_key(keys, "c", "v") }}
+
+-- name: mark_failed
+-- Rows that bisection found become failed, under the same guard; their keys come back.
+WITH w AS MATERIALIZED (
+  SELECT v.*, {{ key_text(keys, "c") }} AS "rowscore$t"
+  FROM {{ answers(keys, (), fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
+  WHERE {% if guarded %}{{ guard("c", state, claims, fingerprint) }}{% else %}CASE WHEN c.{{ state|id }} = {{ claims.value }} THEN true ELSE false END{% endif %}
+
+  FOR NO KEY UPDATE OF c SKIP LOCKED)
+UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.FAILED.value }}
+FROM w AS v WHERE {{ same_key(keys, "c", "v") }}
+RETURNING v."rowscore$t"
+
+-- name: score_rows
+-- One batch inside the database: claim, call the function once for each claimed row, write; locks last one statement.
+WITH claimed AS MATERIALIZED (
+  SELECT {{ key_names(keys, "c") }}{% for name, expression in inputs %}, {{ expression }} AS "rowscore$i{{ loop.index }}"{% endfor %}
+
+  FROM {{ table }} AS c
+  WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+
+  ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
+  FOR NO KEY UPDATE OF c SKIP LOCKED
+), answered AS MATERIALIZED (
+  SELECT {% for k in keys %}"rowscore$k{{ loop.index }}", {% endfor %}{{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$a"
+  FROM claimed
+)
+UPDATE {{ table }} AS c
+SET {% for output in outputs %}{{ output.name|id }} = {{ function.answer('v."rowscore$a"', loop.index0) }}, {% endfor %}
+    {{ state|id }} = {{ states.SCORED.value }}, {{ scored_at|id }} = clock_timestamp(){% if version %}, {{ version|id }} = :version{% endif %}
+
+FROM answered AS v WHERE {{ same_key(keys, "c", "v") }}
+
+-- name: list_rows
+-- Keys and fingerprints of the window's rows, for bisection.
+SELECT {{ key_read(keys, "c") }}, {{ fingerprint }} FROM {{ table }} AS c
+WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+
+ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
+
+-- name: list_keys
+-- Keys of the window's rows with none of the user's expressions, for bisection when an expression itself fails.
+SELECT {{ key_read(keys, "c") }}, NULL FROM {{ table }} AS c
+WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}
+ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
+
+-- name: answer_rows
+-- Keys, fingerprints and the function's answers with nothing locked, for functions that would hold locks too long.
+SELECT {% for k in keys %}a."rowscore$k{{ loop.index }}", {% endfor %}a."rowscore$f"{% for output in outputs %}, {{ sent_type(output, function.answer('a."rowscore$a"', loop.index0)) }}{% endfor %}
+
+FROM (SELECT p.*, {{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$a"
+      FROM (SELECT {% for k in keys %}{% if k.native %}c.{{ k.name|id }}{% else %}CAST(c.{{ k.name|id }} AS text){% endif %} AS "rowscore$k{{ loop.index }}", {% endfor %}
+
+                   {{ fingerprint }} AS "rowscore$f"{% for name, expression in inputs %}, {{ expression }} AS "rowscore$i{{ loop.index }}"{% endfor %}
+
+            FROM {{ table }} AS c
+            WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+
+            ORDER BY {{ key_list(keys, "c") }} LIMIT :limit) AS p
+      OFFSET 0) AS a
+
+-- name: count_waiting
+-- How many of the scored rows still wait with the same inputs: after a write past locks, those that were locked.
+SELECT count(*) FROM {{ answers(keys, (), fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
+WHERE {{ guard("c", state, claims, fingerprint) }}

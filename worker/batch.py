@@ -1,0 +1,260 @@
+"""One window from lease to write: take the rows, score them, write the answers back, and settle the lease.
+
+What if the process dies at a statement boundary? Before the last commit the rows still wait and the lease runs out:
+another worker takes the window over. The last commit ends the lease and writes the rows together.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from worker import errors, rows
+from worker.circuit import close_circuit, open_circuit
+from worker.database import Database, Transaction
+from worker.indatabase import InDatabase
+from worker.leases import Lease, Leases, share_prediction
+from worker.materialisation import Materialisation
+from worker.models.protocol import Batch, CallStatistics, Model
+from worker.reading import Reading
+from worker.rows import Taken
+from worker.scoring import score
+from worker.writeback import Outcome, Writeback, Written
+
+DEFAULT_ROWS_PER_CALL = 1000
+_RENEWALS_PER_LEASE = 3
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of one window; times are seconds, everything else counts rows unless it says so.
+
+    Attributes:
+        lost: paid for and not written, because the row was changed, deleted or held by another session.
+        database_seconds: time in statements of ours, the model's and the waits excluded; steers the batch size.
+        complete: every row of the window was dealt with.
+        fault: what stopped it, if something did.
+    """
+
+    taken: int = 0
+    scored: int = 0
+    failed: int = 0
+    skipped: int = 0
+    lost: int = 0
+    statistics: CallStatistics = field(default_factory=CallStatistics)
+    rows_per_call: int | None = None
+    database_seconds: float = 0.0
+    total_seconds: float = 0.0
+    complete: bool = True
+    fault: errors.RowscoreError | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+class BatchScorer:
+    """Scores leased windows of one prediction in one worker.
+
+    Args:
+        model: the model that the worker calls; None where the database's function scores.
+        stop: set when the worker shall end; a batch in flight is then finished or handed back.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        materialisation: Materialisation,
+        leases: Leases,
+        model: Model | None,
+        stop: threading.Event,
+    ) -> None:
+        self.database = database
+        self.m = materialisation
+        self.leases = leases
+        self.model = model
+        self.stop = stop
+        self.inside = InDatabase(database, materialisation)
+        self.reading = Reading(database, materialisation)
+        self.writeback = Writeback(database, materialisation, leases, stop)
+
+    def score(self, lease: Lease, rows_per_call: int | None) -> BatchResult:
+        """Score the window and settle its lease; a model's or the database's fault is in the result.
+
+        Raises:
+            GenerationChangedError, StaleDefinitionError, NotAppliedError: this process may not write any more.
+            ConnectionFailedError: the database is gone; what was committed is committed, the rest waits.
+        """
+        result = BatchResult(rows_per_call=rows_per_call)
+        try:
+            if self.model is not None:
+                self._score_here(lease, self.model, result)
+            elif self.inside.writes:
+                self._score_inside(lease, result)
+            else:
+                self._score_by_select(lease, result)
+        except errors.ModelError as fault:
+            result.fault, result.complete = fault, False
+        except (errors.StatementTimeoutError, errors.LockTimeoutError, errors.ConflictError) as error:
+            result.fault, result.complete = error, False
+        except errors.LeaseLostError as error:
+            result.fault = error
+        result.total_seconds = time.monotonic() - result.started
+        self._settle(lease, result)
+        return result
+
+    def _score_here(self, lease: Lease, model: Model, result: BatchResult) -> None:
+        """The worker-side path: nothing is held while the model is called."""
+        with _timed(result):
+            share, result.skipped, taken = self.reading.read(lease)
+        result.taken = len(taken)
+        outcomes: list[Outcome] = []
+        if len(taken):
+            names = tuple(name for name, _ in self.m.inputs)
+            scores = score(
+                model,
+                Batch(names, taken.values),
+                {output.name: output.kind for output in self.m.outputs},
+                rows_per_call=result.rows_per_call or DEFAULT_ROWS_PER_CALL,
+                concurrency=self.m.prediction.concurrency,
+                before_call=self._renewer(lease),
+                stop=self.stop,
+                proven=not share.failures,
+            )
+            outcomes, result.fault, result.statistics = scores.outcomes, scores.fault, scores.statistics
+            result.rows_per_call = scores.rows_per_call
+        self._write(lease, taken, outcomes, result)
+
+    def _score_by_select(self, lease: Lease, result: BatchResult) -> None:
+        """The in-database path with `mode = "select"`: the function runs unlocked, then the guarded write."""
+        with _timed(result):
+            share, result.skipped = self.reading.skip(lease)
+        taken, outcomes = self.inside.answers(
+            lease, result.statistics, self.stop, self._renewer(lease), proven=not share.failures
+        )
+        result.taken = len(taken)
+        self._write(lease, taken, outcomes, result, sent=True)
+
+    def _write(
+        self, lease: Lease, taken: Taken, outcomes: list[Outcome], result: BatchResult, *, sent: bool = False
+    ) -> None:
+        result.complete = None not in outcomes
+        written = self.writeback.write(
+            lease,
+            taken,
+            outcomes,
+            finish=result.complete,
+            record=lambda transaction, written: self._record(transaction, lease, result, written),
+            sent=sent,
+        )
+        result.database_seconds += written.seconds
+        result.scored, result.failed, result.lost = written.scored, written.failed, written.lost
+
+    def _score_inside(self, lease: Lease, result: BatchResult) -> None:
+        """The in-database path: one statement claims, calls and writes; poison rows are bisected out of it."""
+
+        def whole(transaction: Transaction) -> None:
+            self.leases.finish(transaction, lease)
+            result.skipped = rows.skip(transaction, self.m, lease)
+            started = time.perf_counter()
+            count = rows.score(transaction, self.m, lease, lease.window, lease.rows)
+            self.inside.note_call(result.statistics, count, started)
+            result.taken = result.scored = count
+            self._record(transaction, lease, result, Written(scored=count))
+
+        try:
+            with _timed(result):
+                self.inside.run(lease, whole)
+        except errors.RowFaultError:
+            result.scored = result.taken = result.skipped = 0
+            self._isolate_inside(lease, result)
+
+    def _isolate_inside(self, lease: Lease, result: BatchResult) -> None:
+        taken, failures, scored = self.inside.isolate(lease, result.statistics, self.stop, self._renewer(lease))
+        result.taken, result.scored = len(taken), scored
+        outcomes: list[Outcome] = list(failures.values())
+        result.complete = not self.stop.is_set()
+        written = self.writeback.write(
+            lease,
+            taken.pick(list(failures)),
+            outcomes,
+            finish=result.complete,
+            record=lambda t, w: self._record(t, lease, result, Written(scored=scored, failed=w.failed)),
+        )
+        result.failed = written.failed
+
+    def _record(self, transaction: Transaction, lease: Lease, result: BatchResult, written: Written) -> None:
+        """What belongs into the transaction of the rows; the run's shared row last, so that it is held briefly."""
+        rows.forget_failures(transaction, self.m, lease.window)
+        if result.fault is None and written.scored:
+            close_circuit(transaction, self.m)
+        result.scored, result.failed, result.lost = written.scored, written.failed, written.lost
+        result.total_seconds = time.monotonic() - result.started
+        if result.taken or result.skipped:
+            log_batch(transaction, self.m, lease, self.leases.owner, result)
+        transaction.execute(
+            self.m.render("count_run"), run=lease.run, walked=lease.rows,
+            scored=result.scored, failed=result.failed, skipped=result.skipped,
+        )  # fmt: skip
+
+    def _settle(self, lease: Lease, result: BatchResult) -> None:
+        """After the batch: hand back an unfinished window, open the circuit when the service is at fault."""
+        if isinstance(result.fault, errors.ModelError):
+            with self.database.transaction(lock_timeout="5s") as transaction:
+                share = share_prediction(transaction, self.m)
+                open_circuit(transaction, self.m, result.fault, share.failures or 0)
+        if not result.complete:
+            self.leases.abandon(lease)
+
+    def _renewer(self, lease: Lease) -> Callable[[], None]:
+        """Renews the lease when a good part of its time is over; a lost lease ends the batch before more is paid."""
+        last = time.monotonic()
+        every = self.leases.ttl / _RENEWALS_PER_LEASE
+        lock = threading.Lock()
+
+        def renew() -> None:
+            nonlocal last
+            with lock:
+                if time.monotonic() - last >= every:
+                    self.leases.renew(lease)
+                    last = time.monotonic()
+
+        return renew
+
+
+@contextmanager
+def _timed(result: BatchResult) -> Iterator[None]:
+    """Count the block as time that kept the database busy."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        result.database_seconds += time.perf_counter() - started
+
+
+def log_batch(transaction: Transaction, m: Materialisation, lease: Lease, owner: str, result: BatchResult) -> None:
+    """One line of the bounded batch log."""
+    calls = result.statistics
+    transaction.execute(
+        m.render("log_batch"),
+        prediction=m.name,
+        run=lease.run,
+        worker=owner,
+        rows_taken=result.taken,
+        rows_scored=result.scored,
+        rows_failed=result.failed,
+        rows_skipped=result.skipped,
+        rows_lost=result.lost,
+        calls=calls.calls,
+        call_rows=calls.rows,
+        call_seconds=sum(calls.seconds),
+        call_seconds_min=min(calls.seconds, default=None),
+        call_seconds_max=max(calls.seconds, default=None),
+        call_rows_min=min(calls.sizes, default=None),
+        call_rows_max=max(calls.sizes, default=None),
+        retries=calls.retries,
+        throttled=calls.throttled,
+        database_seconds=result.database_seconds,
+        total_seconds=result.total_seconds,
+        error=str(result.fault) if result.fault else None,
+    )

@@ -1,0 +1,254 @@
+"""What a database can do and how its driver speaks: with `sql/`, the only place that tells databases apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import psycopg
+from psycopg.types.datetime import DateBinaryLoader, TimestampBinaryLoader, TimestamptzBinaryLoader
+from psycopg.types.string import StrBinaryDumper, StrDumper
+from sqlalchemy import Connection
+
+from worker import errors
+from worker.answers import OutputKind, OutputType
+
+
+class Capabilities(Protocol):
+    """The differences between databases that are not SQL text."""
+
+    dialect: str
+    driver_error: type[Exception]
+    plan_pins: Mapping[str, str | int]
+
+    def connect_arguments(self, application_name: str) -> dict[str, Any]:
+        """Arguments for the driver's connect."""
+
+    def local_settings(self, settings: Mapping[str, str | int]) -> str:
+        """One script that makes settings for the current transaction only."""
+
+    def binary_cursor(self, connection: Connection) -> Any:
+        """A context manager over a driver cursor that fetches and sends binary values."""
+
+    def sqlstate(self, error: BaseException) -> str | None:
+        """The five characters of the SQL standard, where the driver gives them."""
+
+    def classify(self, error: BaseException) -> type[errors.DatabaseError]:
+        """Which of our errors a driver's error means."""
+
+    def sent_type(self, kind: OutputType) -> str:
+        """The SQL type that answers of this kind travel in."""
+
+    def sent_value(self, value: Any, kind: OutputType) -> Any:
+        """A checked answer as the driver sends it in `sent_type`."""
+
+    def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
+        """How answers for a column of this type are checked and sent."""
+
+
+# Key types that the driver carries in binary without loss. All others travel as text: psycopg cannot load
+# `infinity`, dates BC and years above 9999, and text is what a lease's bounds are kept in anyway.
+NATIVE_KEYS = frozenset({"smallint", "integer", "bigint"})
+
+# Types whose hash functions never fail and tell apart what their text tells apart; 0.33 µs a row of 20 columns
+# against 1.17 µs for md5(record_send(...)), which takes every type.
+HASHABLE = frozenset(
+    {
+        "smallint", "integer", "bigint", "real", "double precision", "numeric", "boolean", "text", "uuid", "date",
+        "character varying", "character", "timestamp without time zone", "timestamp with time zone", "bytea",
+    }
+)  # fmt: skip
+
+# Input types (and arrays of them) that the driver loads from binary as Python values; others are read as text.
+READABLE = HASHABLE | {"json", "jsonb", "interval", "time without time zone", "inet", "cidr"}
+
+# FLOAT keys fail equality after a round trip, and money's text depends on the locale.
+UNUSABLE_KEYS = frozenset({"real", "double precision", "money", "json", "xml", "point", "box", "jsonpath"})
+
+_EXACT = {
+    "08P01": errors.DatabaseError,
+    "40001": errors.ConflictError,
+    "40P01": errors.ConflictError,
+    "55P03": errors.LockTimeoutError,
+    "57014": errors.StatementTimeoutError,
+    "42501": errors.PrivilegeError,
+    "42P01": errors.MissingObjectError,
+    "42703": errors.MissingObjectError,
+    "42883": errors.MissingObjectError,
+    "42704": errors.MissingObjectError,
+    "3F000": errors.MissingObjectError,
+    "3D000": errors.ConnectionFailedError,
+    "44000": errors.DataError,
+}
+_BY_CLASS = {
+    "08": errors.ConnectionFailedError,
+    "28": errors.ConnectionFailedError,
+    "57": errors.ConnectionFailedError,
+    "21": errors.DataError,
+    "22": errors.DataError,
+    "23": errors.DataError,
+    "38": errors.DataError,
+    "39": errors.DataError,
+    "P0": errors.DataError,
+    "XX": errors.DataError,
+}
+_KINDS = {
+    "smallint": OutputKind.INTEGER,
+    "integer": OutputKind.INTEGER,
+    "bigint": OutputKind.INTEGER,
+    "real": OutputKind.FLOAT,
+    "double precision": OutputKind.FLOAT,
+    "boolean": OutputKind.BOOLEAN,
+    "numeric": OutputKind.NUMERIC,
+    "json": OutputKind.JSON,
+    "jsonb": OutputKind.JSON,
+    "text": OutputKind.TEXT,
+    "character varying": OutputKind.TEXT,
+    "character": OutputKind.TEXT,
+    "vector": OutputKind.VECTOR,
+    "halfvec": OutputKind.VECTOR,
+}
+
+
+_SENT = {
+    OutputKind.FLOAT: "double precision",
+    OutputKind.INTEGER: "bigint",
+    OutputKind.BOOLEAN: "boolean",
+}
+
+
+def _array_text(values: Any) -> str:
+    """A list, nested or not, as PostgreSQL's array text; every element quoted, so that no text needs a special case."""
+    if values is None:
+        return "NULL"
+    if isinstance(values, (list, tuple)):
+        return "{" + ",".join(_array_text(value) for value in values) + "}"
+    text = json.dumps(values) if isinstance(values, (bool, dict)) else str(values)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class _OpenEnded:
+    """Mixed into psycopg's loaders: `infinity` and years that Python lacks come as text, not as an error."""
+
+    _unit = "us"
+
+    def load(self, data: Any) -> Any:
+        try:
+            return super().load(data)  # type: ignore[misc]
+        except psycopg.DataError:
+            count = int.from_bytes(data, "big", signed=True)
+            limit = 2 ** (8 * len(data) - 1)
+            if count == limit - 1:
+                return "infinity"
+            if count == -limit:
+                return "-infinity"
+            return str(np.datetime64("2000-01-01") + np.timedelta64(count, self._unit))
+
+
+class _TimestampLoader(_OpenEnded, TimestampBinaryLoader):
+    pass
+
+
+class _TimestamptzLoader(_OpenEnded, TimestamptzBinaryLoader):
+    pass
+
+
+class _DateLoader(_OpenEnded, DateBinaryLoader):
+    _unit = "D"
+
+
+_LOADERS = {"timestamp": _TimestampLoader, "timestamptz": _TimestamptzLoader, "date": _DateLoader}
+
+# The join of a claimed batch to its table must never scan the table: with the planner's choice a batch of 10,000 was
+# a hash join over the whole table (42k rows/s against 195k). JIT costs more than it saves on statements this short.
+PLAN_PINS: Mapping[str, str | int] = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+    # A worker that is killed must not keep its locks until its statement ends (5.7 s seen).
+    "client_connection_check_interval": "1s",
+}
+
+
+class PostgreSQL:
+    """PostgreSQL 14 and later through psycopg 3, Aurora PostgreSQL included."""
+
+    dialect = "postgresql"
+    driver_error: type[Exception] = psycopg.Error
+    plan_pins = PLAN_PINS
+
+    # Text forms that keys are kept in must not depend on the role's or the database's settings.
+    _ALWAYS: Mapping[str, str | int] = {"DateStyle": "ISO", "IntervalStyle": "postgres", "extra_float_digits": 1}
+
+    def connect_arguments(self, application_name: str) -> dict[str, Any]:
+        """No prepared statements: a generic plan after five executions is not the plan that was measured."""
+        return {"prepare_threshold": None, "application_name": application_name, "connect_timeout": 10}
+
+    def local_settings(self, settings: Mapping[str, str | int]) -> str:
+        """SET LOCAL for the standing settings and these; names and values are rowscore's own, never a user's."""
+        merged = {**self._ALWAYS, **settings}
+        return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in merged.items())
+
+    @contextmanager
+    def binary_cursor(self, connection: Connection) -> Iterator[Any]:
+        """psycopg's cursor with binary results."""
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        with driver.cursor(binary=True) as cursor:
+            # `text[]` for lists of strings: left unknown, the server would guess from the first use.
+            cursor.adapters.register_dumper(str, StrDumper)
+            cursor.adapters.register_dumper(str, StrBinaryDumper)
+            for name, loader in _LOADERS.items():
+                cursor.adapters.register_loader(name, loader)
+            yield cursor
+
+    def sqlstate(self, error: BaseException) -> str | None:
+        """SQLSTATE as the server gave it; a connection that was refused or broke has none."""
+        state: str | None = getattr(error, "sqlstate", None)
+        return state
+
+    def classify(self, error: BaseException) -> type[errors.DatabaseError]:
+        """No SQLSTATE: the connection; else exact states first, then their class."""
+        state = self.sqlstate(error) or ""
+        if not state and isinstance(error, psycopg.OperationalError):
+            return errors.ConnectionFailedError
+        return _EXACT.get(state) or _BY_CLASS.get(state[:2]) or errors.DatabaseError
+
+    def sent_type(self, kind: OutputType) -> str:
+        """Numbers and booleans in binary, everything else as the text that the type's input function reads."""
+        return _SENT.get(kind.kind, "text")
+
+    def sent_value(self, value: Any, kind: OutputType) -> Any:
+        """Numbers and booleans as they are; JSON, arrays and vectors in PostgreSQL's own text."""
+        if value is None or kind.kind in _SENT or isinstance(value, str) and kind.kind is not OutputKind.JSON:
+            return value
+        if kind.kind is OutputKind.JSON:
+            return json.dumps(value)
+        if kind.kind is OutputKind.ARRAY:
+            return _array_text(value)
+        if kind.kind is OutputKind.VECTOR:
+            return json.dumps(list(value))
+        return str(value)
+
+    def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
+        """By pg_type: category A is an array of `element`; the name without its modifier decides otherwise."""
+        if category == "A" and element is not None:
+            return OutputType(OutputKind.ARRAY, _KINDS.get(bare_type(element), OutputKind.OTHER), sql_type)
+        kind = _KINDS.get(bare_type(sql_type), OutputKind.OTHER)
+        return OutputType(kind, OutputKind.FLOAT if kind is OutputKind.VECTOR else None, sql_type)
+
+
+def bare_type(sql_type: str) -> str:
+    """`numeric(10,2)` as `numeric`, `timestamp(3) with time zone` as `timestamp with time zone`."""
+    before, _, rest = sql_type.partition("(")
+    return (before + rest.partition(")")[2]).strip()
+
+
+def capabilities_of(backend: str) -> Capabilities:
+    """The capabilities of a backend by SQLAlchemy's name for it."""
+    known: dict[str, type[Capabilities]] = {"postgresql": PostgreSQL}
+    return known[backend]()

@@ -1,0 +1,185 @@
+"""Engines, transactions and error translation: the one seam between rowscore and the database drivers.
+
+Nothing here knows what a prediction is. Every transaction runs at READ COMMITTED whatever the server's default is
+(at REPEATABLE READ a lease's second statement cannot see what the first one waited for), and settings are made with
+SET LOCAL only, so that PgBouncer in transaction mode may stand between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, CursorResult, Engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from worker import errors
+from worker.capabilities import Capabilities, capabilities_of
+
+_DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+
+
+def normalise_url(url: str) -> sqlalchemy.URL:
+    """A user's URL as SQLAlchemy's, with the driver that rowscore brings.
+
+    Raises:
+        ConfigurationError: not a database URL, or a database that rowscore does not speak to.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise errors.ConfigurationError(
+            "database: not a database URL; expected postgresql://user:password@host:5432/name"
+        ) from error
+    driver = parsed.drivername
+    parsed = parsed.set(drivername=_DRIVERS.get(driver, driver))
+    if parsed.get_backend_name() != "postgresql":
+        raise errors.ConfigurationError(f"database: rowscore speaks to PostgreSQL, not to {driver}")
+    return parsed
+
+
+class Transaction:
+    """One open transaction. Statements are rendered by `sql.Statement.render`, values bound by name."""
+
+    def __init__(self, connection: Connection, capabilities: Capabilities) -> None:
+        self.connection = connection
+        self.capabilities = capabilities
+
+    def execute(self, sql: str, **parameters: Any) -> CursorResult[Any]:
+        """Run one statement with bound parameters."""
+        return self.connection.exec_driver_sql(sql, parameters)
+
+    def rows(self, sql: str, **parameters: Any) -> Sequence[Any]:
+        """All rows of one statement."""
+        return self.execute(sql, **parameters).all()
+
+    def row(self, sql: str, **parameters: Any) -> Any | None:
+        """The first row of one statement, or None."""
+        return self.execute(sql, **parameters).first()
+
+    def value(self, sql: str, **parameters: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = self.row(sql, **parameters)
+        return None if row is None else row[0]
+
+    def describe(self, sql: str) -> list[int]:
+        """The type oid of each column that the statement answers with."""
+        result = self.connection.exec_driver_sql(sql, {})
+        description = result.cursor.description if result.cursor else ()
+        return [column.type_code for column in description or ()]
+
+    def script(self, sql: str) -> None:
+        """Run SQL text that binds nothing (so `%` is itself), several statements in one round trip."""
+        cursor = self.connection.connection.cursor()
+        try:
+            cursor.execute(sql)
+        finally:
+            cursor.close()
+
+    def fetch_binary(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows by the driver's binary protocol, for the hot path; placeholders are the driver's own.
+
+        Two to three times as fast as text for 20 numeric columns.
+        """
+        with self.capabilities.binary_cursor(self.connection) as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall()  # type: ignore[no-any-return]
+
+    def execute_binary(self, sql: str, parameters: Mapping[str, Any]) -> int:
+        """Run one statement with parameters sent in binary; returns the rows affected."""
+        with self.capabilities.binary_cursor(self.connection) as cursor:
+            cursor.execute(sql, parameters)
+            return int(cursor.rowcount)
+
+
+class Database:
+    """A connection pool to one database, with its capabilities; open transactions with `transaction`.
+
+    Args:
+        url: any form that `normalise_url` takes.
+        pool_size: connections kept open; one a thread is enough.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 2, application_name: str = "rowscore") -> None:
+        self.url = normalise_url(url)
+        self.capabilities = capabilities_of(self.url.get_backend_name())
+        self.engine: Engine = _create_engine(self.url, pool_size, self.capabilities, application_name)
+
+    @property
+    def label(self) -> str:
+        """The URL without its password, for messages."""
+        return self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
+
+    @contextmanager
+    def transaction(self, **settings: str | int) -> Iterator[Transaction]:
+        """A READ COMMITTED transaction, committed at the end of the block and rolled back on an error.
+
+        Args:
+            settings: session settings that hold for this transaction only, such as `lock_timeout="50ms"`.
+
+        Raises:
+            DatabaseError: the subclass that says what went wrong; the driver's error is its cause.
+        """
+        with self.translated(), self.engine.connect() as connection, connection.begin():
+            transaction = Transaction(connection, self.capabilities)
+            transaction.script(self.capabilities.local_settings(settings))
+            yield transaction
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Transaction]:
+        """A connection outside any transaction, for statements that refuse to run in one (CREATE INDEX CONCURRENTLY)."""
+        with self.translated(), self.engine.connect() as connection:
+            yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"), self.capabilities)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn the drivers' errors into rowscore's."""
+        try:
+            yield
+        except (DBAPIError, self.capabilities.driver_error) as error:
+            raise self.translate(error) from error
+        except SQLAlchemyError as error:
+            raise errors.DatabaseError(one_line(str(error))) from error
+
+    def translate(self, error: Exception) -> errors.DatabaseError:
+        """The error of ours that a driver's error means."""
+        origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        sqlstate = self.capabilities.sqlstate(origin)
+        message = one_line(str(origin))
+        kind = self.capabilities.classify(origin)
+        if kind is errors.ConnectionFailedError:
+            message = f"{self.label}: {message}"
+        return kind(message, sqlstate=sqlstate)
+
+    def dispose(self) -> None:
+        """Close all connections, or forget those that a parent process opened."""
+        self.engine.dispose()
+
+
+def one_line(message: str) -> str:
+    """A driver's message as one line, without the statement's position marks."""
+    kept = [part for part in message.splitlines() if not re.match(r"LINE \d+:|\s*\^|CONTEXT:", part)]
+    return re.sub(r"\s+", " ", " ".join(kept)).strip()
+
+
+def _create_engine(url: sqlalchemy.URL, pool_size: int, capabilities: Capabilities, name: str) -> Engine:
+    try:
+        return sqlalchemy.create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=4,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",
+            connect_args=capabilities.connect_arguments(name),
+        )
+    except (NoSuchModuleError, ArgumentError, ImportError) as error:
+        raise errors.ConfigurationError(f"database: {one_line(str(error))}") from error

@@ -1,0 +1,55 @@
+"""Finds the rows of a batch that no model could tell apart, so that each is sent once; it sends nothing."""
+
+from __future__ import annotations
+
+import marshal
+import pickle
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+Row = tuple[Any, ...]
+
+
+def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
+    """The distinct rows in order of appearance, and for each row the position of its like among them.
+
+    The positions are None where no row is there twice. Python holds 1, 1.0 and True for equal, and 0.0 and
+    -0.0; here they differ. Rows that Python holds for different (two NaNs) may be told apart or not.
+
+    5,000 rows of 20 columns: 0.7 ms without equal rows, 4 ms with them (20 ms with decimals or dates).
+    """
+    try:
+        if len(set(rows)) == len(rows):
+            return rows, None
+    except TypeError:  # lists and dictionaries cannot be hashed
+        pass
+    keys = list(map(_exact, rows))
+    numbers: dict[Hashable, int] = {}
+    positions = [numbers.setdefault(key, len(numbers)) for key in keys]
+    if len(numbers) == len(rows):
+        return rows, None
+    first: dict[int, Row] = {}
+    for position, row in zip(positions, rows, strict=True):
+        first.setdefault(position, row)
+    return list(first.values()), positions
+
+
+def _exact(row: Row) -> Hashable:
+    """A key that is equal only for rows that are alike to the last bit and type.
+
+    marshal writes the plain types exactly, lists and dictionaries among them, three times as fast as anything
+    else that was measured; version 2 of its format has no back references, which would tell equal rows apart.
+    """
+    try:
+        return marshal.dumps(row, 2)
+    except ValueError:  # decimals, dates and other types that it does not write
+        pass
+    try:
+        hash(row)
+        return row, tuple(map(type, row)), repr(row) if 0.0 in row else ""  # 0.0 == -0.0
+    except (TypeError, ValueError):  # lists of such types, arrays
+        pass
+    try:
+        return pickle.dumps(row)
+    except Exception:  # whatever it is, it is sent as a row of its own
+        return object()

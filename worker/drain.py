@@ -1,0 +1,180 @@
+"""A drain: leases window after window and scores them, until nothing waits, its time is over, or it is told to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from worker import errors
+from worker.batch import BatchResult, BatchScorer
+from worker.controller import Controller
+from worker.database import Database
+from worker.engine import Engine
+from worker.leases import Idle, Lease, Leases, share_prediction
+from worker.log import logger
+from worker.materialisation import Materialisation
+from worker.states import RunKind
+
+_log = logger(__name__)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What one drain did, as Celery's result and `rowscore run` show it.
+
+    Attributes:
+        seconds: how long it ran.
+        ended: why it ended.
+        fault: the model's fault that ended it, if one did.
+        permanent: that fault is one that a person has to mend.
+        empty: nothing at all was left to claim.
+        retry_after: seconds after which another drain may find work.
+    """
+
+    prediction: str
+    batches: int = 0
+    scored: int = 0
+    failed: int = 0
+    skipped: int = 0
+    lost: int = 0
+    calls: int = 0
+    call_rows: int = 0
+    seconds: float = 0.0
+    rows_per_claim: int = 0
+    rows_per_call: int | None = None
+    ended: str = ""
+    fault: str | None = None
+    permanent: bool = False
+    empty: bool = False
+    retry_after: float | None = None
+
+    def add(self, result: BatchResult) -> None:
+        """Count one batch."""
+        self.batches += 1
+        self.scored += result.scored
+        self.failed += result.failed
+        self.skipped += result.skipped
+        self.lost += result.lost
+        self.calls += result.statistics.calls
+        self.call_rows += result.statistics.rows
+        self.rows_per_call = result.rows_per_call
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain JSON."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+Progress = Callable[[Summary, BatchResult], None]
+
+
+class Drain:
+    """One worker's loop over one run of one prediction.
+
+    Args:
+        kind: which run's windows it takes.
+        seconds: its time budget; the batch in flight is finished.
+        progress: told after each batch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        name: str | None = None,
+        *,
+        kind: RunKind = RunKind.DRAIN,
+        seconds: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.engine = engine
+        self.kind = kind
+        prediction = engine.prediction(name)
+        self.seconds = prediction.max_run_time.total_seconds() if seconds is None else seconds
+        self.progress = progress
+        self.database: Database = engine.database(prediction)
+        self.m: Materialisation = engine.materialisation(prediction)
+        self.leases = Leases(self.database, self.m, engine.owner)
+        self.scorer = BatchScorer(self.database, self.m, self.leases, engine.model(prediction), engine.stop)
+        self.summary = Summary(self.m.name)
+
+    def run(self) -> Summary:
+        """Work until there is a reason to end, and say which.
+
+        Raises:
+            NotAppliedError, StaleDefinitionError: this process may not score this prediction.
+            DatabaseError: the database is gone or refuses; nothing is lost.
+        """
+        started = time.monotonic()
+        controller, rows_per_call = self._begin()
+        try:
+            self.summary.ended = self._loop(started, controller, rows_per_call)
+        except errors.GenerationChangedError:
+            self.summary.ended = "a newer generation of the prediction began"
+        self.summary.seconds = time.monotonic() - started
+        _log.info("drain ended", **self.summary.as_dict())
+        return self.summary
+
+    def _begin(self) -> tuple[Controller, int | None]:
+        prediction = self.m.prediction
+        with self.database.transaction(lock_timeout="5s") as transaction:
+            share = share_prediction(transaction, self.m)
+        if share.circuit_open:
+            self.summary.fault, self.summary.retry_after = share.reason, float(share.circuit_seconds)
+        target = prediction.max_lock_time.total_seconds()
+        controller = Controller.start(prediction.max_rows_per_claim, target, share.rows_per_claim)
+        return controller, _smaller(prediction.max_rows_per_batch, share.rows_per_call)
+
+    def _loop(self, started: float, controller: Controller, rows_per_call: int | None) -> str:
+        if self.summary.fault is not None:  # recorded by an earlier drain, and its pause is not over
+            return "the circuit is open: the model is left alone for now"
+        learned = controller.rows, rows_per_call
+        fruitless = 0
+        try:
+            while not self.engine.stop.is_set():
+                if time.monotonic() - started >= self.seconds:
+                    return "its time is over"
+                claim = self.leases.acquire(self.kind, controller.rows)
+                if isinstance(claim, Idle):
+                    self.summary.empty, self.summary.retry_after = claim.empty, claim.retry_after
+                    return claim.reason
+                result = self._batch(claim, rows_per_call)
+                controller = _steered(controller, result)
+                rows_per_call = _smaller(self.m.prediction.max_rows_per_batch, result.rows_per_call)
+                if isinstance(result.fault, errors.ModelError):
+                    self.summary.fault, self.summary.retry_after = str(result.fault), 1.0
+                    self.summary.permanent = result.fault.failure is errors.FailureClass.SERVICE_PERMANENT
+                    return f"the model is at fault ({result.fault.failure.value})"
+                fruitless = 0 if result.taken or result.skipped else fruitless + 1
+                if self.kind is RunKind.DRAIN and fruitless > 1:
+                    self.summary.retry_after = 1.0
+                    return "the rows that wait are held by other sessions"
+            return "it was told to stop"
+        finally:
+            self.summary.rows_per_claim, self.summary.rows_per_call = controller.rows, rows_per_call
+            if learned != (controller.rows, rows_per_call):
+                self._learn(controller.rows, rows_per_call)
+
+    def _batch(self, lease: Lease, rows_per_call: int | None) -> BatchResult:
+        result = self.scorer.score(lease, rows_per_call)
+        self.summary.add(result)
+        if self.progress is not None:
+            self.progress(self.summary, result)
+        return result
+
+    def _learn(self, rows_per_claim: int, rows_per_call: int | None) -> None:
+        with self.database.transaction(lock_timeout="5s") as transaction:
+            transaction.execute(self.m.render("learn"), prediction=self.m.name, claim=rows_per_claim, call=rows_per_call)
+
+
+def _steered(controller: Controller, result: BatchResult) -> Controller:
+    """The controller after the batch: halved by an abort, else steered by its database time."""
+    aborts = errors.StatementTimeoutError, errors.ConflictError, errors.LockTimeoutError
+    if isinstance(result.fault, aborts):
+        return controller.after_abort()
+    return controller.after_batch(result.taken + result.skipped, result.database_seconds)
+
+
+def _smaller(*sizes: int | None) -> int | None:
+    """The smallest of the sizes that are known."""
+    return min((size for size in sizes if size is not None), default=None)

@@ -1,0 +1,66 @@
+"""One process's composition root: the configuration, and the databases, tables and models opened from it on demand."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+from worker.config import Configuration, Prediction, SqlModel
+from worker.database import Database
+from worker.materialisation import Materialisation, resolve
+from worker.models.protocol import Model
+from worker.models.registry import open_model
+
+
+class Engine:
+    """What a process needs to score: opened when first asked for, shared by its threads, closed by `dispose`.
+
+    Args:
+        stop: set when the process shall end; drains return soon after.
+    """
+
+    def __init__(self, configuration: Configuration, *, stop: threading.Event | None = None) -> None:
+        self.configuration = configuration
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.stop = stop or threading.Event()
+        self._databases: dict[str, Database] = {}
+        self._models: dict[str, Model] = {}
+        self._lock = threading.Lock()
+
+    def prediction(self, name: str | None = None) -> Prediction:
+        """The prediction of that name, or the only one."""
+        return self.configuration.prediction(name)
+
+    def database(self, prediction: Prediction) -> Database:
+        """The pool to the prediction's database."""
+        url = self.configuration.database_url(prediction)
+        with self._lock:
+            if url not in self._databases:
+                self._databases[url] = Database(url, pool_size=4)
+            return self._databases[url]
+
+    def materialisation(self, prediction: Prediction) -> Materialisation:
+        """The prediction resolved against its table as it is now."""
+        with self.database(prediction).transaction() as transaction:
+            return resolve(transaction, prediction)
+
+    def model(self, prediction: Prediction) -> Model | None:
+        """The model that this process calls, loaded once; None where the database's function scores."""
+        kind = prediction.model
+        if isinstance(kind, SqlModel):
+            return None
+        with self._lock:
+            if prediction.name not in self._models:
+                self._models[prediction.name] = open_model(kind, list(prediction.outputs), prediction.concurrency)
+            return self._models[prediction.name]
+
+    def dispose(self) -> None:
+        """Close every connection and model; they open again when asked for."""
+        with self._lock:
+            for database in self._databases.values():
+                database.dispose()
+            for model in self._models.values():
+                model.close()
+            self._databases.clear()
+            self._models.clear()

@@ -1,0 +1,147 @@
+"""Every error rowscore raises on purpose: what happened, to what, and what to do; it catches and retries nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FailureClass(StrEnum):
+    """The five ways in which scoring fails; who is charged and what happens next follows from the class alone."""
+
+    ROW_TEMPORARY = "row-temporary"
+    ROW_PERMANENT = "row-permanent"
+    SERVICE_TEMPORARY = "service-temporary"
+    SERVICE_PERMANENT = "service-permanent"
+    THROTTLED = "throttled"
+
+    @property
+    def charges_rows(self) -> bool:
+        """Whether rows pay for it with an attempt; a service's fault and waiting are never a row's."""
+        return self in (FailureClass.ROW_TEMPORARY, FailureClass.ROW_PERMANENT)
+
+
+class RowscoreError(Exception):
+    """Something went wrong in rowscore."""
+
+    exit_code = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class ConfigurationError(RowscoreError):
+    """The configuration cannot be used."""
+
+    exit_code = 2
+
+
+class RefusedError(RowscoreError):
+    """The change is refused because it would hurt a live table."""
+
+
+class StaleDefinitionError(RowscoreError):
+    """This process's configuration is not the one that was applied to the database."""
+
+
+class NotAppliedError(RowscoreError):
+    """The prediction has not been applied to this database; run `rowscore apply` first."""
+
+
+class GenerationChangedError(RowscoreError):
+    """A newer generation of this prediction began; answers of the old one are void."""
+
+
+class LeaseLostError(RowscoreError):
+    """The lease ended and another worker took the window over."""
+
+
+# --- the database -----------------------------------------------------------------------------------------
+
+
+class DatabaseError(RowscoreError):
+    """The database refused a statement."""
+
+    def __init__(self, message: str | None = None, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class ConnectionFailedError(DatabaseError):
+    """The database cannot be reached."""
+
+
+class PrivilegeError(DatabaseError):
+    """The database role lacks a privilege."""
+
+
+class MissingObjectError(DatabaseError):
+    """A table, column, function or type does not exist."""
+
+
+class LockTimeoutError(DatabaseError):
+    """A lock was not granted in time."""
+
+
+class ConflictError(DatabaseError):
+    """The transaction lost a race (deadlock or serialisation failure) and may be tried again."""
+
+
+class StatementTimeoutError(DatabaseError):
+    """The statement was cancelled because it ran for too long."""
+
+
+class DataError(DatabaseError):
+    """The database, or a function that it called, rejected a row's data."""
+
+
+# --- models -----------------------------------------------------------------------------------------------
+
+
+class ModelError(RowscoreError):
+    """A call to the model failed."""
+
+    failure = FailureClass.SERVICE_TEMPORARY
+
+
+class RowFaultError(ModelError):
+    """The model failed on these rows, and it may be one row's fault: bisect to find it."""
+
+    failure = FailureClass.ROW_TEMPORARY
+
+
+class RowRejectedError(RowFaultError):
+    """The model rejects these rows and will reject them again."""
+
+    failure = FailureClass.ROW_PERMANENT
+
+
+class ServiceUnavailableError(ModelError):
+    """The model service does not answer now."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServiceTimeoutError(ServiceUnavailableError):
+    """The model service took longer than the timeout; fewer rows a call may help."""
+
+
+class PayloadTooLargeError(ModelError):
+    """The model service takes fewer bytes or rows a call than were sent."""
+
+
+class ServiceRefusedError(ModelError):
+    """The model service cannot be used as it is configured."""
+
+    failure = FailureClass.SERVICE_PERMANENT
+
+
+class ThrottledError(ModelError):
+    """The model service asks to be called less often."""
+
+    failure = FailureClass.THROTTLED
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -1,0 +1,156 @@
+"""The in-database path: the SQL function scores inside one statement; its errors are read as a model's errors."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from worker import errors, rows
+from worker.bisection import isolate
+from worker.config import SqlModel
+from worker.database import Database, Transaction
+from worker.leases import Lease, share_prediction
+from worker.materialisation import Materialisation
+from worker.models.protocol import CallStatistics, RowFailure
+from worker.rows import Taken
+from worker.writeback import Outcome
+
+_THROTTLED = re.compile(r"throttl|rate exceeded|too many requests|\b429\b", re.IGNORECASE)
+STATEMENT_SHARE = 0.8  # of the lease's time: the statement ends before another worker may take the window over
+
+
+class InDatabase:
+    """Calls the SQL function over leased windows of one prediction."""
+
+    def __init__(self, database: Database, materialisation: Materialisation) -> None:
+        self.database = database
+        self.m = materialisation
+
+    @property
+    def writes(self) -> bool:
+        """Whether the function is called inside the UPDATE (`mode = "update"`)."""
+        model = self.m.prediction.model
+        return isinstance(model, SqlModel) and model.mode == "update"
+
+    def run(self, lease: Lease, work: Callable[[Transaction], None]) -> None:
+        """One transaction under the lease's generation in which the function may be called.
+
+        Raises:
+            ModelError: what the function's error means; see `model_error`.
+        """
+        limit = f"{int(self.m.prediction.lease_time.total_seconds() * 1000 * STATEMENT_SHARE)}ms"
+        settings = {**self.database.capabilities.plan_pins, "statement_timeout": limit, "lock_timeout": "5s"}
+        try:
+            with self.database.transaction(**settings) as transaction:
+                share_prediction(transaction, self.m, lease.generation)
+                work(transaction)
+        except errors.DatabaseError as error:
+            fault = model_error(error)
+            if fault is None:
+                raise
+            raise fault from error
+
+    def note_call(self, statistics: CallStatistics, count: int, started: float) -> None:
+        """One statement is one call as far as the worker can see; the database may batch within it."""
+        statistics.calls += 1
+        statistics.rows += count
+        statistics.seconds.append(time.perf_counter() - started)
+        statistics.sizes.append(count)
+
+    def answers(
+        self,
+        lease: Lease,
+        statistics: CallStatistics,
+        stop: threading.Event,
+        renew: Callable[[], None],
+        *,
+        proven: bool,
+    ) -> tuple[Taken, list[Outcome]]:
+        """The window's rows with the function's answers by an unlocked SELECT; poison rows come as failures."""
+        answered: list[Taken] = []
+
+        def select(window: Any, limit: int) -> None:
+            renew()
+            started = time.perf_counter()
+            found: list[Taken] = []
+            self.run(lease, lambda transaction: found.append(rows.answer(transaction, self.m, lease, window, limit)))
+            self.note_call(statistics, len(found[0]), started)
+            answered.append(found[0])
+
+        try:
+            select(lease.window, lease.rows)
+        except errors.RowFaultError:
+            taken, failures = self._isolated(lease, select, stop, proven=proven)
+            bad = taken.pick(list(failures))
+            merged = rows.merged([*answered, bad])
+            good = [tuple(value) for part in answered for value in part.values]
+            return merged, [*good, *failures.values()]
+        return answered[0], [tuple(value) for value in answered[0].values]
+
+    def isolate(
+        self, lease: Lease, statistics: CallStatistics, stop: threading.Event, renew: Callable[[], None]
+    ) -> tuple[Taken, dict[int, RowFailure], int]:
+        """Score the window around its poison rows; returns all rows, the failures by place, and how many were written."""
+        scored = 0
+
+        def update(window: Any, limit: int) -> None:
+            nonlocal scored
+            renew()
+            started = time.perf_counter()
+            counts: list[int] = []
+            self.run(lease, lambda transaction: counts.append(rows.score(transaction, self.m, lease, window, limit)))
+            self.note_call(statistics, counts[0], started)
+            scored += counts[0]
+
+        taken, failures = self._isolated(lease, update, stop, proven=False)
+        return taken, failures, scored
+
+    def _isolated(
+        self, lease: Lease, attempt: Callable[[Any, int], None], stop: threading.Event, *, proven: bool
+    ) -> tuple[Taken, dict[int, RowFailure]]:
+        taken = identify(self.database, self.m, lease)
+        failures: dict[int, RowFailure] = {}
+
+        def convict(place: int, error: errors.RowFaultError) -> None:
+            failures[place] = RowFailure(error.failure, str(error))
+
+        isolate(
+            len(taken),
+            lambda start, end: attempt(taken.window(start, end), end - start),
+            convict,
+            proven=proven,
+            stop=stop.is_set,
+        )
+        return taken, failures
+
+
+def identify(database: Database, m: Materialisation, lease: Lease) -> Taken:
+    """The window's rows for bisection; without fingerprints where an input's or `where`'s expression fails itself."""
+    try:
+        with database.transaction(**database.capabilities.plan_pins) as transaction:
+            return rows.identify(transaction, m, lease)
+    except errors.DataError:
+        with database.transaction(**database.capabilities.plan_pins) as transaction:
+            return rows.list_keys(transaction, m, lease)
+
+
+def model_error(error: errors.DatabaseError) -> errors.ModelError | None:
+    """What an error inside the scoring statement says about the model; None where it is the database's own affair.
+
+    A function reports its service's errors through SQLSTATE: class 22, 23, P0, 38, 39 and XX may be one row's data,
+    08 and 53 are the service's, a missing privilege or object has to be mended by a person.
+    """
+    message = str(error)
+    if isinstance(error, errors.DataError):
+        return errors.ThrottledError(message) if _THROTTLED.search(message) else errors.RowFaultError(message)
+    if isinstance(error, (errors.PrivilegeError, errors.MissingObjectError)):
+        return errors.ServiceRefusedError(message)
+    if isinstance(error, errors.ConnectionFailedError):
+        return errors.ServiceUnavailableError(message) if (error.sqlstate or "").startswith("08") else None
+    if type(error) is errors.DatabaseError and error.sqlstate is not None:
+        return errors.ServiceUnavailableError(message)
+    return None
+

@@ -1,0 +1,306 @@
+"""Leases on windows of keys: who may score which rows until when; it reads and writes no prediction.
+
+Live leases of a run are disjoint, so workers never step over each other's rows. A lease is an arrangement to save
+money, not a lock: rows are protected by the guarded write, so a late owner does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from worker.database import Database, Transaction
+from worker.errors import (
+    GenerationChangedError,
+    LeaseLostError,
+    NotAppliedError,
+    StaleDefinitionError,
+)
+from worker.materialisation import Materialisation
+from worker.states import RunKind, RunStatus
+
+Key = tuple[str, ...]
+
+# The walk back to the beginning passes the dead index entries of all rows scored since the oldest snapshot (290 ms
+# over a million of them): resting for twenty times its cost keeps it to 5 % of the time.
+WRAP_REST = 20.0
+
+# A window that was taken over so often may be what kills its workers: halve it until the row stands alone.
+SPLIT_AFTER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Keys from `lo` to `hi`, both inclusive, as the texts that the database casts back."""
+
+    lo: Key
+    hi: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A window that this worker may score until the lease expires by the database's clock.
+
+    Attributes:
+        rows: how many rows the probe saw in it, which bounds what may be read; inserts can enlarge the window.
+        attempts: 1, or more when earlier owners died over it.
+    """
+
+    run: int
+    kind: RunKind
+    token: int
+    window: Window
+    rows: int
+    attempts: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """There is no window to take, and why.
+
+    Attributes:
+        retry_after: seconds after which it is worth asking again; None: at the next tick.
+        empty: nothing at all is left to claim, and nobody else is at work on the run.
+    """
+
+    reason: str
+    retry_after: float | None = None
+    empty: bool = False
+
+
+def bind_key(name: str, key: Key) -> dict[str, str]:
+    """A key's values as the parameters name_1, name_2, ... that the macro `bound` asks for."""
+    return {f"{name}_{place}": value for place, value in enumerate(key, 1)}
+
+
+def may_wrap(since_last: float | None, cost: float) -> bool:
+    """Whether the walk back to the beginning is affordable again; both in seconds."""
+    return since_last is None or since_last >= WRAP_REST * cost
+
+
+class Leases:
+    """Acquires, renews and returns leases for one prediction in one worker."""
+
+    def __init__(self, database: Database, materialisation: Materialisation, owner: str) -> None:
+        self.database = database
+        self.materialisation = materialisation
+        self.owner = owner
+        self.ttl = materialisation.prediction.lease_time.total_seconds()
+
+    def acquire(self, kind: RunKind, rows: int) -> Lease | Idle:
+        """A lease on the next window of about `rows` rows, or why there is none.
+
+        Raises:
+            NotAppliedError, StaleDefinitionError: `apply` has to be run first, or this process is out of date.
+        """
+        found = self._attempt(kind, rows, first=None)
+        if not isinstance(found, _EndOfPass):
+            return found
+        if kind is RunKind.BACKFILL and found.leases_out:
+            # Its walk from the beginning may read the whole table: only when nobody else can leave rows behind.
+            return Idle("the rest is leased to other workers", 1.0)
+        if not may_wrap(found.since_wrap, found.wrap_seconds):
+            rest = WRAP_REST * found.wrap_seconds - (found.since_wrap or 0.0)
+            return Idle("nothing after the cursor; resting before the next walk from the beginning", rest)
+        first = self._find_first(kind, found)
+        if first is None:
+            return Idle("no rows are waiting", empty=not found.leases_out)
+        found = self._attempt(kind, rows, first=first)
+        if isinstance(found, _EndOfPass):
+            return Idle("the rest is leased to other workers", 1.0)
+        return found
+
+    def _settings(self) -> dict[str, str | int]:
+        return {**self.database.capabilities.plan_pins, "lock_timeout": "5s"}
+
+    def _attempt(self, kind: RunKind, rows: int, first: Key | None) -> Lease | Idle | _EndOfPass:
+        with self.database.transaction(**self._settings()) as transaction:
+            generation = share_prediction(transaction, self.materialisation).generation
+            run_id = transaction.value(self._sql("find_run"), prediction=self.materialisation.name, kind=kind.value)
+            if run_id is None:
+                return Idle(f"no {kind.value} is running", empty=True)
+            run = transaction.row(self._sql("lock_run"), run=run_id)
+            if run is None or run.status != RunStatus.RUNNING:
+                return Idle(f"the {kind.value} is no longer running", empty=True)
+            expired = transaction.row(self._sql("take_expired_lease"), run=run_id)
+            if expired is not None:
+                return self._take_over(transaction, kind, run, expired, rows, generation)
+            out = transaction.value(self._sql("count_leases"), run=run_id)
+            if out >= self.materialisation.prediction.workers:
+                return Idle(f"all {out} leases are out", 1.0)
+            found = self._next_window(transaction, kind, run, rows, first)
+            if found is None:
+                return _EndOfPass(run_id, _key(run.upper), run.since_wrap, run.wrap_seconds, out)
+            window, count = found
+            token = run.token + 1
+            transaction.execute(self._sql("advance_run"), run=run_id, pos=json.dumps(window.hi), token=token)
+            self._insert(transaction, run_id, token, window, attempts=1, ttl=self.ttl)
+            return Lease(run_id, kind, token, window, count, 1, generation)
+
+    def _next_window(
+        self, transaction: Transaction, kind: RunKind, run: Any, rows: int, first: Key | None
+    ) -> tuple[Window, int] | None:
+        """The next rows that no live lease covers. Leases end without the run's lock, so each step looks anew."""
+        start, position = ("at", first) if first is not None else ("after", _key(run.pos))
+        while True:
+            bounds = bind_key("start", position) if position is not None else {}
+            ahead = transaction.row(
+                self._sql("next_lease", start=start if position is not None else None), run=run.id, **bounds
+            )
+            if ahead is not None and ahead.covers:
+                start, position = "after", _key(ahead.hi)
+                continue
+            cap = _key(ahead.lo) if ahead is not None else None
+            found = self._probe(transaction, kind, rows, (start, position), ("before", cap), _key(run.upper))
+            if found is not None or ahead is None:
+                return found
+            start, position = "after", _key(ahead.hi)
+
+    def _probe(
+        self,
+        transaction: Transaction,
+        kind: RunKind,
+        rows: int,
+        lower: tuple[str, Key | None],
+        cap: tuple[str, Key | None],
+        upper: Key | None = None,
+    ) -> tuple[Window, int] | None:
+        bounds: dict[str, str] = {}
+        for name, key in (("start", lower[1]), ("cap", cap[1]), ("upper", upper)):
+            bounds |= bind_key(name, key) if key is not None else {}
+        statement = self._sql(
+            "probe_window",
+            pending=kind is RunKind.DRAIN,
+            start=lower[0] if lower[1] is not None else None,
+            cap=cap[0] if cap[1] is not None else None,
+            upper=upper is not None,
+        )
+        found = transaction.row(statement, limit=rows, **bounds)
+        if found is None or not found.rows:
+            return None
+        return Window(tuple(found.lo), tuple(found.hi)), found.rows
+
+    def _take_over(
+        self, transaction: Transaction, kind: RunKind, run: Any, expired: Any, rows: int, generation: int
+    ) -> Lease:
+        """Take an expired window over; one that keeps coming back is halved until its poison row stands alone."""
+        window = Window(tuple(expired.lo), tuple(expired.hi))
+        token, attempts = run.token + 1, expired.attempts + 1
+        bounded = ("at", window.lo), ("until", window.hi)
+        seen = self._probe(transaction, kind, max(rows, 2), *bounded)
+        count = seen[1] if seen else 0
+        if attempts > SPLIT_AFTER and count > 1:
+            head = self._probe(transaction, kind, (count + 1) // 2, *bounded)
+            if head is not None:
+                rest = self._probe(transaction, kind, 1, ("after", head[0].hi), ("until", window.hi))
+                if rest is not None:
+                    tail = Window(rest[0].lo, window.hi)
+                    self._insert(transaction, run.id, token + 1, tail, attempts=expired.attempts, ttl=0.0)
+                window, count = Window(window.lo, head[0].hi), head[1]
+        transaction.execute(
+            self._sql("take_over_lease"),
+            run=run.id, token=token, hi=json.dumps(window.hi), owner=self.owner, ttl=self.ttl,
+            old_token=expired.token,
+        )  # fmt: skip
+        transaction.execute(self._sql("advance_run"), run=run.id, pos=_dumped(run.pos), token=token + 1)
+        return Lease(run.id, kind, token, window, max(count, 1), attempts, generation)
+
+    def _insert(
+        self, transaction: Transaction, run: int, token: int, window: Window, *, attempts: int, ttl: float
+    ) -> None:
+        transaction.execute(
+            self._sql("insert_lease"),
+            run=run, token=token, lo=json.dumps(window.lo), hi=json.dumps(window.hi), owner=self.owner,
+            attempts=attempts, ttl=ttl,
+        )  # fmt: skip
+
+    def _find_first(self, kind: RunKind, end: _EndOfPass) -> Key | None:
+        """The first claimable key of all, looked up outside the run's lock, with the cost noted."""
+        pins = self.database.capabilities.plan_pins if kind is RunKind.DRAIN else {}
+        with self.database.transaction(**pins) as transaction:
+            bounds = bind_key("upper", end.upper) if end.upper is not None else {}
+            started = time.monotonic()
+            statement = self._sql("first_claimable", claims=kind.claims, upper=end.upper is not None)
+            first = transaction.value(statement, **bounds)
+            seconds = time.monotonic() - started
+        with self.database.transaction() as transaction:
+            transaction.execute(self._sql("note_wrap"), run=end.run, seconds=seconds)
+        return _key(first)
+
+    def renew(self, lease: Lease) -> None:
+        """Ask for more time for a batch in flight.
+
+        Raises:
+            LeaseLostError: another worker has taken the window over.
+        """
+        with self.database.transaction(lock_timeout="5s") as transaction:
+            renewed = transaction.execute(self._sql("renew_lease"), run=lease.run, token=lease.token, ttl=self.ttl)
+            if not renewed.rowcount:
+                raise LeaseLostError
+
+    def finish(self, transaction: Transaction, lease: Lease) -> bool:
+        """End the lease in the transaction that writes its rows, first of all: from here on it cannot be taken over.
+
+        Returns whether the lease was still ours; if not, the guarded write alone decides, as it always does.
+        """
+        return bool(transaction.execute(self._sql("finish_lease"), run=lease.run, token=lease.token).rowcount)
+
+    def abandon(self, lease: Lease) -> None:
+        """Hand the window back at once, without counting the attempt."""
+        with self.database.transaction(lock_timeout="5s") as transaction:
+            transaction.execute(self._sql("abandon_lease"), run=lease.run, token=lease.token)
+
+    def _sql(self, statement: str, **extra: Any) -> str:
+        return self.materialisation.render(statement, **extra)
+
+
+@dataclass(frozen=True, slots=True)
+class _EndOfPass:
+    """Nothing lies after the cursor; what the decision to wrap needs."""
+
+    run: int
+    upper: Key | None
+    since_wrap: float | None
+    wrap_seconds: float
+    leases_out: int
+
+
+def share_prediction(transaction: Transaction, materialisation: Materialisation, generation: int | None = None) -> Any:
+    """The prediction's row, held still against a rescore until the transaction ends.
+
+    Args:
+        generation: what the answers were leased under; another one now makes them void.
+
+    Raises:
+        NotAppliedError: `apply` was never run, or `remove` was.
+        StaleDefinitionError: the database holds another definition or model version than this process.
+        GenerationChangedError: answers of `generation` may not be written any more.
+    """
+    name, prediction = materialisation.name, materialisation.prediction
+    row = transaction.row(materialisation.render("share_prediction"), prediction=name)
+    if row is None:
+        raise NotAppliedError(f"{name} is not applied to this database; run `rowscore apply {name}`")
+    if generation is not None and row.generation != generation:
+        raise GenerationChangedError
+    if row.definition_hash != prediction.definition_hash:
+        raise StaleDefinitionError(
+            f"{name}: this process has definition {prediction.definition_hash} and the database {row.definition_hash}; "
+            f"run `rowscore apply {name}` if the file is the newer one, else update this process's file"
+        )
+    if row.version != prediction.version_value:
+        raise StaleDefinitionError(
+            f"{name}: this process has model version {prediction.version_value!r} and the database {row.version!r}; "
+            f"run `rowscore apply {name}` if the file is the newer one, else update this process's file"
+        )
+    return row
+
+
+def _key(value: Any) -> Key | None:
+    return None if value is None else tuple(value)
+
+
+def _dumped(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)

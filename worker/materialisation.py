@@ -1,0 +1,200 @@
+"""A prediction resolved against its table: what every statement needs to know, in one frozen value; no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+import sql
+from worker.answers import OutputKind, OutputType
+from worker.capabilities import HASHABLE, READABLE, Capabilities, bare_type
+from worker.config import Input, Prediction, SqlModel, split_name
+from worker.database import Transaction, one_line
+from worker.errors import ConfigurationError, MissingObjectError
+from worker.function import Function, find_function
+from worker.states import RowState
+from worker.table import Column, Table, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output column.
+
+    Attributes:
+        type: its SQL type as the table has it, or as asked for while it is not there.
+        cast_type: the same without length or precision.
+        kind: how answers are checked.
+        sent: the SQL type that its answers travel in.
+    """
+
+    name: str
+    type: str
+    cast_type: str
+    kind: OutputType
+    sent: str
+
+    @property
+    def cast(self) -> bool:
+        """Whether what is sent needs a cast; text into varchar(10) must not have one: it would truncate."""
+        return self.sent == "text" and self.kind.kind is not OutputKind.TEXT
+
+
+@dataclass(frozen=True)
+class Materialisation:
+    """A prediction, the table that it fills, and the SQL between them.
+
+    The prediction's columns live in `table` itself; a separate table for predictions would come in here, as a second
+    relation that `render` names, and nowhere else.
+    """
+
+    prediction: Prediction
+    table: Table
+    key: tuple[Column, ...]
+    outputs: tuple[Output, ...]
+    input_types: tuple[str, ...]
+    function: Function | None
+    dialect: str
+
+    @property
+    def name(self) -> str:
+        """The prediction's name."""
+        return self.prediction.name
+
+    @cached_property
+    def target(self) -> str:
+        """The table, quoted and qualified."""
+        return f"{sql.quote(self.table.schema, self.dialect)}.{sql.quote(self.table.name, self.dialect)}"
+
+    @cached_property
+    def inputs(self) -> tuple[tuple[str, str], ...]:
+        """Each input's name and its SQL expression over the table's own column names, unqualified."""
+        return tuple((item.name, self._expression(item)) for item in self.prediction.inputs)
+
+    def _expression(self, item: Input) -> str:
+        if item.sql is not None:
+            return f"({item.sql})"
+        column = sql.quote(item.column or "", self.dialect)
+        if item.default is None:
+            return column
+        literal = str(item.default).replace("'", "''")
+        return f"COALESCE({column}, CAST('{literal}' AS {self.table.columns[item.column or ''].type}))"
+
+    @cached_property
+    def read_inputs(self) -> tuple[str, ...]:
+        """The inputs as the worker reads them: types that the driver does not know come as text."""
+        pairs = zip(self.inputs, self.input_types, strict=True)
+        return tuple(
+            expression if bare_type(sql_type.removesuffix("[]")) in READABLE else f"CAST({expression} AS text)"
+            for (_, expression), sql_type in pairs
+        )
+
+    @cached_property
+    def fingerprint(self) -> tuple[str, str]:
+        """The expression that tells whether a row's inputs are still those that were scored, and its type."""
+        parts = [expression for _, expression in self.inputs]
+        if self.prediction.where:
+            parts.append(f"(({self.prediction.where}) IS TRUE)")
+        plain = [self.table.columns[item.column] for item in self.prediction.inputs if item.column is not None]
+        hashable = all(bare_type(sql_type) in HASHABLE for sql_type in self.input_types)
+        if hashable and all(column.deterministic for column in plain):
+            return f"hash_record_extended(ROW({', '.join(parts)}), 0)", "bigint"
+        return f"md5(record_send(ROW({', '.join(parts)})))", "text"
+
+    @cached_property
+    def context(self) -> dict[str, Any]:
+        """What the templates may speak of."""
+        prediction = self.prediction
+        expression, fingerprint_type = self.fingerprint
+        return {
+            "table": self.target,
+            "keys": self.key,
+            "inputs": self.inputs,
+            "read_inputs": self.read_inputs,
+            "outputs": self.outputs,
+            "state": prediction.state_column,
+            "scored_at": prediction.scored_at_column,
+            "version": prediction.version.column if prediction.version else None,
+            "where": prediction.where,
+            "fingerprint": expression,
+            "fingerprint_type": fingerprint_type,
+            "function": self.function,
+            "max_rows_per_batch": prediction.max_rows_per_batch,
+            "states": RowState,
+        }
+
+    def render(self, statement: str, **extra: Any) -> str:
+        """A named statement for the driver."""
+        return sql.load(self.dialect)[statement].render(**self.context, **extra)
+
+    def show(self, statement: str, **extra: Any) -> str:
+        """A named statement for people, and for DDL."""
+        return sql.load(self.dialect)[statement].show(**self.context, **extra)
+
+
+def resolve(transaction: Transaction, prediction: Prediction) -> Materialisation:
+    """Look the prediction's table, key, columns and function up.
+
+    Output columns need not be there yet: `apply` makes them.
+
+    Raises:
+        ConfigurationError: a column is missing or the table has no usable key; it names the configuration's key.
+        MissingObjectError: there is no such table, function or output type.
+    """
+    where = f"predictions.{prediction.name}"
+    schema, name = split_name(prediction.table)
+    table = read_table(transaction, schema, name, f"{where}.table")
+    key = table.choose_key(prediction.key, f"{where}.key")
+    for item in prediction.inputs:
+        if item.column is not None:
+            table.column(item.column, f"{where}.inputs")
+    if prediction.arrived_at is not None:
+        table.column(prediction.arrived_at, f"{where}.arrived_at")
+    outputs = tuple(
+        _output(transaction, table, column, sql_type, f"{where}.outputs.{column}")
+        for column, sql_type in prediction.outputs.items()
+    )
+    function = None
+    if isinstance(prediction.model, SqlModel):
+        function = find_function(transaction, prediction, f"{where}.model.sql")
+    unknown = ("unknown",) * len(prediction.inputs)
+    draft = Materialisation(prediction, table, key, outputs, unknown, function, transaction.capabilities.dialect)
+    return replace(draft, input_types=_input_types(transaction, draft))
+
+
+def _input_types(transaction: Transaction, draft: Materialisation) -> tuple[str, ...]:
+    """The type of each input, as the server itself parses it; an expression that it refuses is named."""
+    where = f"predictions.{draft.name}"
+    named = [(f"{where}.inputs: {name}", expression) for name, expression in draft.inputs]
+    if draft.prediction.where:
+        named.append((f"{where}.where", f"(({draft.prediction.where}) IS TRUE)"))
+    for label, expression in named:
+        if "(" in expression:  # a plain column was checked against the catalogue
+            _described(transaction, draft, [expression], label)
+    oids = _described(transaction, draft, [expression for _, expression in draft.inputs], where)
+    rows = transaction.rows(sql.load(draft.dialect)["name_types"].render(), oids=oids)
+    return tuple(row[0] for row in rows)
+
+
+def _described(transaction: Transaction, draft: Materialisation, expressions: list[str], label: str) -> list[int]:
+    try:
+        with transaction.connection.begin_nested():
+            return transaction.describe(draft.render("describe_expressions", expressions=expressions))
+    except DBAPIError as error:
+        raise ConfigurationError(f"{label}: the database refuses it: {one_line(str(error.orig))}") from error
+
+
+def _output(transaction: Transaction, table: Table, name: str, asked: str, where: str) -> Output:
+    """The output as the table has it; a column that is not there yet takes the type that was asked for."""
+    capabilities: Capabilities = transaction.capabilities
+    existing = table.columns.get(name)
+    if existing is not None:
+        kind = capabilities.output_type(existing.base_type, existing.category, existing.element)
+        return Output(name, existing.type, existing.cast_type, kind, capabilities.sent_type(kind))
+    found = transaction.row(sql.load(capabilities.dialect)["find_type"].render(), type=asked)
+    if found is None:
+        raise MissingObjectError(f"{where}: the database has no type {asked!r}; is an extension missing?")
+    kind = capabilities.output_type(found.type, found.category, found.element)
+    return Output(name, asked, found.cast_type, kind, capabilities.sent_type(kind))

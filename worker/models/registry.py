@@ -1,0 +1,27 @@
+"""Opens the model that a configuration section names; it knows the kinds and nothing about calling them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worker import config
+from worker.errors import ConfigurationError
+from worker.models.http import HttpEndpoint
+from worker.models.protocol import Model
+from worker.models.python import PythonFunction
+
+
+def open_model(
+    settings: config.ModelKind, outputs: Sequence[str], concurrency: int, *, where: str = "model"
+) -> Model:
+    """The model of that section, ready to be called by `concurrency` threads at once; close it after use.
+
+    Raises:
+        ConfigurationError: it cannot be opened as configured, or it is one that the database calls (kind
+            sql).
+    """
+    if isinstance(settings, config.HttpModel):
+        return HttpEndpoint(settings, concurrency=concurrency, where=where)
+    if isinstance(settings, config.PythonModel):
+        return PythonFunction(settings, outputs, where=where)
+    raise ConfigurationError(f"{where}: a model of kind sql is called by the database, not by the worker")

@@ -1,0 +1,67 @@
+"""Reads a window's rows for scoring, around rows on which an input's or `where`'s own expression fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker import errors, rows
+from worker.bisection import isolate
+from worker.database import Database, Transaction
+from worker.indatabase import identify
+from worker.leases import Lease, Window, share_prediction
+from worker.materialisation import Materialisation
+from worker.models.protocol import RowFailure
+from worker.rows import Taken
+
+
+class Reading:
+    """Reads windows of one prediction; every read is one short transaction."""
+
+    def __init__(self, database: Database, materialisation: Materialisation) -> None:
+        self.database = database
+        self.m = materialisation
+
+    def skip(self, lease: Lease) -> tuple[Any, int]:
+        """The prediction's row (see `share_prediction`), and how many rows `where` excluded."""
+        with self._open() as transaction:
+            share = share_prediction(transaction, self.m, lease.generation)
+            return share, rows.skip(transaction, self.m, lease)
+
+    def read(self, lease: Lease) -> tuple[Any, int, Taken]:
+        """The prediction's row, how many rows `where` excluded, and the rows to score."""
+        try:
+            with self._open() as transaction:
+                share = share_prediction(transaction, self.m, lease.generation)
+                skipped = rows.skip(transaction, self.m, lease)
+                return share, skipped, rows.read(transaction, self.m, lease, lease.window, lease.rows)
+        except errors.DataError:
+            return self._around(lease)
+
+    def _around(self, lease: Lease) -> tuple[Any, int, Taken]:
+        """One row's expression fails (a division by zero): quarantine it, read the others."""
+        known = identify(self.database, self.m, lease)
+        parts: list[Taken] = []
+        poison: dict[int, RowFailure] = {}
+
+        def attempt(start: int, stop: int) -> None:
+            try:
+                with self._open() as transaction:
+                    parts.append(self._part(transaction, lease, known.window(start, stop), stop - start))
+            except errors.DataError as error:
+                raise errors.RowRejectedError(f"an input's expression fails: {error}") from error
+
+        def convict(place: int, error: errors.RowFaultError) -> None:
+            poison[place] = RowFailure(error.failure, str(error))
+
+        isolate(len(known), attempt, convict, proven=True)
+        with self._open() as transaction:
+            share = share_prediction(transaction, self.m, lease.generation)
+            bad = known.pick(list(poison))
+            rows.fail(transaction, self.m, lease.kind.claims, bad, list(poison.values()))
+        return share, 0, rows.merged([*parts, known.pick([])])
+
+    def _part(self, transaction: Transaction, lease: Lease, window: Window, limit: int) -> Taken:
+        return rows.read(transaction, self.m, lease, window, limit)
+
+    def _open(self) -> Any:
+        return self.database.transaction(**self.database.capabilities.plan_pins, lock_timeout="5s")

@@ -1,0 +1,187 @@
+"""The user's rows: read a window, write answers back under the guard, mark failures; it decides nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.database import Transaction
+from worker.leases import Key, Lease, Window, bind_key
+from worker.materialisation import Materialisation
+from worker.models.protocol import Answer, RowFailure
+from worker.states import RowState
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows of a window as they were read.
+
+    Attributes:
+        keys: one list for each key column.
+        fingerprints: what the guarded write compares.
+        values: for each row its inputs, or its answers where the database itself answered.
+    """
+
+    keys: tuple[list[Any], ...]
+    fingerprints: list[Any]
+    values: list[tuple[Any, ...]]
+
+    def __len__(self) -> int:
+        return len(self.fingerprints)
+
+    def key(self, place: int) -> Key:
+        """The key of one row as texts."""
+        return tuple(str(column[place]) for column in self.keys)
+
+    def window(self, start: int, stop: int) -> Window:
+        """The window from one row up to, not including, another."""
+        return Window(self.key(start), self.key(stop - 1))
+
+    def pick(self, places: Sequence[int]) -> Taken:
+        """Some of the rows."""
+        return Taken(
+            tuple([column[place] for place in places] for column in self.keys),
+            [self.fingerprints[place] for place in places],
+            [self.values[place] for place in places],
+        )
+
+
+def merged(parts: Sequence[Taken]) -> Taken:
+    """Several parts as one, in the order given."""
+    width = len(parts[0].keys)
+    return Taken(
+        tuple([value for part in parts for value in part.keys[place]] for place in range(width)),
+        [value for part in parts for value in part.fingerprints],
+        [value for part in parts for value in part.values],
+    )
+
+
+def read(transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int) -> Taken:
+    """The window's rows that wait, with fingerprints and inputs; rows that another session holds are left out."""
+    return _taken(transaction, m, "read_rows", lease, window, limit)
+
+
+def answer(transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int) -> Taken:
+    """The window's rows with the SQL function's answers for values; nothing is locked."""
+    return _taken(transaction, m, "answer_rows", lease, window, limit)
+
+
+def identify(transaction: Transaction, m: Materialisation, lease: Lease) -> Taken:
+    """Keys and fingerprints of the window's rows."""
+    return _taken(transaction, m, "list_rows", lease, lease.window, lease.rows)
+
+
+def _taken(
+    transaction: Transaction, m: Materialisation, statement: str, lease: Lease, window: Window, limit: int
+) -> Taken:
+    sql = m.render(statement, claims=lease.kind.claims)
+    rows = transaction.fetch_binary(sql, {**_bounds(window), "limit": limit})
+    width = len(m.key)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * (width + 1)
+    return Taken(
+        tuple(list(column) for column in columns[:width]),
+        list(columns[width]),
+        [row[width + 1 :] for row in rows],
+    )
+
+
+def list_keys(transaction: Transaction, m: Materialisation, lease: Lease) -> Taken:
+    """Keys alone of the window's rows, evaluating nothing that the user wrote: some row makes it fail."""
+    taken = _taken(transaction, m, "list_keys", lease, lease.window, lease.rows)
+    return Taken(taken.keys, [None] * len(taken.keys[0]), taken.values)
+
+
+def skip(transaction: Transaction, m: Materialisation, lease: Lease) -> int:
+    """Mark the window's rows for which `where` does not hold as skipped; returns how many."""
+    if not m.prediction.where:
+        return 0
+    sql = m.render("skip_rows", claims=lease.kind.claims)
+    return int(transaction.execute(sql, **_bounds(lease.window), limit=lease.rows).rowcount)
+
+
+def score(transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int) -> int:
+    """Claim, call the SQL function and write, in one statement; returns the rows written."""
+    sql = m.render("score_rows", claims=lease.kind.claims)
+    parameters = {**_bounds(window), "limit": limit, **_version(m)}
+    return int(transaction.execute(sql, **parameters).rowcount)
+
+
+def write(
+    transaction: Transaction,
+    m: Materialisation,
+    claims: RowState,
+    taken: Taken,
+    answers: Sequence[Answer],
+    *,
+    past_locks: bool = False,
+    sent: bool = False,
+) -> int:
+    """Write answers to the rows that still wait with the inputs that were scored; returns how many were written.
+
+    Args:
+        past_locks: lock first and step over rows that others hold; otherwise wait up to the lock_timeout.
+        sent: the answers are in the form that is sent already.
+    """
+    if not answers:
+        return 0
+    sql = m.render("write_rows_past_locks" if past_locks else "write_rows", claims=claims)
+    convert = transaction.capabilities.sent_value
+    parameters = {**_identity(taken), **_version(m)}
+    for place, (output, column) in enumerate(zip(m.outputs, zip(*answers, strict=True), strict=True), 1):
+        plain = sent or output.sent != "text"
+        parameters[f"o{place}"] = list(column) if plain else [convert(value, output.kind) for value in column]
+    return transaction.execute_binary(sql, parameters)
+
+
+def count_waiting(transaction: Transaction, m: Materialisation, claims: RowState, taken: Taken) -> int:
+    """How many of the rows could still be written: they wait and their inputs have not changed."""
+    sql = m.render("count_waiting", claims=claims)
+    return int(transaction.fetch_binary(sql, _identity(taken))[0][0])
+
+
+def fail(
+    transaction: Transaction, m: Materialisation, claims: RowState, taken: Taken, failures: Sequence[RowFailure]
+) -> int:
+    """Quarantine rows with their errors, under the same guard; returns how many were still waiting.
+
+    Rows whose fingerprint cannot be computed come without one: that they still wait has to do, and the retry mends it.
+    """
+    if not failures:
+        return 0
+    guarded = None not in taken.fingerprints
+    identity = _identity(taken) if guarded else {**_identity(taken), "f": [None] * len(taken)}
+    marked = transaction.fetch_binary(m.render("mark_failed", claims=claims, guarded=guarded), identity)
+    still = {tuple(row[0]) for row in marked}
+    pairs = [(taken.key(place), failure) for place, failure in enumerate(failures) if taken.key(place) in still]
+    if pairs:
+        transaction.execute(
+            m.render("record_failures"),
+            prediction=m.name,
+            keys=[json.dumps(key) for key, _ in pairs],
+            classes=[failure.failure.value for _, failure in pairs],
+            messages=[failure.message.replace("\x00", "")[:2000] for _, failure in pairs],
+            retry_after=m.prediction.retry_after.total_seconds(),
+            max_attempts=m.prediction.max_attempts,
+        )
+    return len(pairs)
+
+
+def forget_failures(transaction: Transaction, m: Materialisation, window: Window) -> None:
+    """Drop the errors of the window's rows that have been scored since; almost always there are none at all."""
+    if transaction.value(m.render("has_failures"), prediction=m.name):
+        transaction.execute(m.render("forget_failures"), prediction=m.name, **_bounds(window))
+
+
+def _bounds(window: Window) -> dict[str, Any]:
+    return {**bind_key("lo", window.lo), **bind_key("hi", window.hi)}
+
+
+def _version(m: Materialisation) -> dict[str, Any]:
+    return {"version": m.prediction.version_value} if m.prediction.version else {}
+
+
+def _identity(taken: Taken) -> dict[str, Any]:
+    keys = {f"k{place}": column for place, column in enumerate(taken.keys, 1)}
+    return {**keys, "f": taken.fingerprints}

@@ -1,0 +1,164 @@
+"""rowscore's own tables: migrating them, and registering what was applied; the user's tables are `plan`'s concern."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from io import StringIO
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+import sql
+from worker.config import Prediction
+from worker.database import Database, Transaction
+from worker.errors import PrivilegeError, RefusedError
+from worker.materialisation import Materialisation
+from worker.names import literal
+
+SCHEMA = "rowscore"
+LOCK_TIMEOUT = "2s"
+FIRST_CLAIM = 1000  # rows; the controller grows it by half at most, and shrinks it at once
+_REGISTER = (
+    "lock_registration", "cancel_outdated_backfills", "void_outdated_leases", "rewind_drain",
+    "save_definition", "add_drain", "add_circuit", "add_learned",
+)  # fmt: skip
+_BIND = re.compile(r"(?<![:\w]):([a-z]\w*)")
+
+
+def migrate(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> bool:
+    """Bring rowscore's own tables to this version's shape; returns whether anything was to be done.
+
+    The SQL is the text that `pending_migrations` shows. Two at once do no harm: the second waits, and finds it done.
+
+    Raises:
+        PrivilegeError: the role may not create the schema.
+        RefusedError: the tables were made by a newer rowscore.
+        LockTimeoutError: another process migrates, or holds the tables, for longer than `lock_timeout`.
+    """
+    with database.transaction(lock_timeout=lock_timeout) as transaction:
+        transaction.execute(sql.load(transaction.capabilities.dialect)["lock_migrations"].render())
+        text = pending_migrations(transaction)
+        if text:
+            transaction.script(text)
+    return bool(text)
+
+
+def pending_migrations(transaction: Transaction) -> str:
+    """The SQL that brings rowscore's own tables up to date, without BEGIN and COMMIT; empty where they are.
+
+    Raises:
+        PrivilegeError: the role may not create the schema.
+        RefusedError: the tables were made by a newer rowscore.
+    """
+    statements = sql.load(transaction.capabilities.dialect)
+    own: Any = transaction.row(statements["find_own_schema"].render())
+    current = transaction.value(statements["find_revision"].render()) if own.migrated else None
+    head = _scripts(transaction).get_current_head()
+    if current == head:
+        return ""
+    if not own.schema_exists and not own.may_create_schema:
+        raise PrivilegeError(
+            f"rowscore keeps its own tables in a schema of their own, and role {own.role} may not create one: "
+            f"GRANT CREATE ON DATABASE {sql.quote(own.database, transaction.capabilities.dialect)} "
+            f"TO {sql.quote(own.role, transaction.capabilities.dialect)}"
+        )
+    steps = "" if own.schema_exists else statements["create_own_schema"].show() + ";\n\n"
+    return steps + _offline(transaction, f"{current or 'base'}:head", command.upgrade)
+
+
+def own_tables_removal(transaction: Transaction) -> str:
+    """The SQL that drops rowscore's own tables and their schema; nothing of anybody else's goes with them."""
+    statements = sql.load(transaction.capabilities.dialect)
+    current = transaction.value(statements["find_revision"].render())
+    dropped = _offline(transaction, f"{current}:base", command.downgrade)
+    return f"{dropped};\n{statements['drop_revision_table'].show()};\n{statements['drop_own_schema'].show()}"
+
+
+def register(transaction: Transaction, materialisation: Materialisation) -> None:
+    """Record the prediction's definition and version, and make the rows that belong to it.
+
+    Where the definition or the version changed a new generation begins and the leases of the old one end, so that a
+    worker that still runs with the old file can write nothing.
+    """
+    statements = sql.load(transaction.capabilities.dialect)
+    values = _registration(materialisation.prediction)
+    for name in _REGISTER:
+        transaction.execute(statements[name].render(), **values)
+
+
+def registration_statements(prediction: Prediction, dialect: str) -> tuple[str, ...]:
+    """What `register` runs, with its values written out: for the DBA."""
+    values = _registration(prediction)
+    return tuple(_written_out(sql.load(dialect)[name].show(), values) for name in _REGISTER)
+
+
+def unregister(transaction: Transaction, name: str) -> None:
+    """Forget the prediction with its runs, leases, failures and log; its columns stay as they are."""
+    transaction.execute(sql.load(transaction.capabilities.dialect)["delete_prediction"].render(), prediction=name)
+
+
+def unregistration_statement(name: str, dialect: str) -> str:
+    """What `unregister` runs, with its value written out."""
+    return _written_out(sql.load(dialect)["delete_prediction"].show(), {"prediction": name})
+
+
+@contextmanager
+def one_at_a_time(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> Iterator[None]:
+    """Keep other applies and removes of this database out while the block runs.
+
+    An idle transaction holds the lock. It has no snapshot, so that CREATE INDEX CONCURRENTLY does not wait for it.
+
+    Raises:
+        LockTimeoutError: another one is at work.
+    """
+    with database.transaction(lock_timeout=lock_timeout) as transaction:
+        statements = sql.load(transaction.capabilities.dialect)
+        transaction.execute(statements["outlast_timeouts"].render())
+        transaction.execute(statements["lock_plans"].render())
+        yield
+
+
+def _registration(prediction: Prediction) -> dict[str, str | int]:
+    return {
+        "prediction": prediction.name,
+        "definition_hash": prediction.definition_hash,
+        "definition": json.dumps(prediction.definition, sort_keys=True),
+        "version": prediction.version_value,
+        "rows_per_claim": min(FIRST_CLAIM, prediction.max_rows_per_claim),
+    }
+
+
+def _written_out(statement: str, values: dict[str, Any]) -> str:
+    """A statement of state.sql with its parameters as literals; it holds no text of a user's, so the search is safe."""
+    texts = {key: literal(value) if isinstance(value, str) else str(value) for key, value in values.items()}
+    return _BIND.sub(lambda match: texts[match[1]], statement)
+
+
+def _config(transaction: Transaction, output: StringIO) -> Config:
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(resources.files("worker.migrations")).replace("%", "%%"))
+    config.attributes.update(dialect=transaction.capabilities.dialect, schema=SCHEMA)
+    return config
+
+
+def _scripts(transaction: Transaction) -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(transaction, StringIO()))
+
+
+def _offline(transaction: Transaction, revisions: str, run: Any) -> str:
+    """Alembic's own rendering of the migrations between two revisions."""
+    output = StringIO()
+    try:
+        run(_config(transaction, output), revisions, sql=True)
+    except CommandError as error:
+        raise RefusedError(
+            f"rowscore's own tables are not of this version of rowscore ({error}); use the version that made them"
+        ) from error
+    return output.getvalue().strip().rstrip(";")

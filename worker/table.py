@@ -1,0 +1,181 @@
+"""A user's table as the catalogue describes it: columns, usable keys, partitions, triggers; it changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sql
+from worker.capabilities import HASHABLE, NATIVE_KEYS, UNUSABLE_KEYS, bare_type
+from worker.database import Transaction
+from worker.errors import ConfigurationError, MissingObjectError
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the user's table."""
+
+    name: str
+    type: str
+    base_type: str
+    cast_type: str  # without a length: a cast to varchar(10) truncates where an assignment refuses
+    category: str
+    element: str | None
+    not_null: bool
+    generated: bool
+    identity: bool
+    default_text: str | None
+    number: int
+    deterministic: bool
+    collation: str | None
+
+    @property
+    def hashable(self) -> bool:
+        """Whether `hash_record_extended` takes the type and tells apart what text tells apart."""
+        return bare_type(self.base_type) in HASHABLE and self.deterministic
+
+    @property
+    def native(self) -> bool:
+        """Whether a key of this type travels in the driver's binary form instead of as text."""
+        return self.type in NATIVE_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """A unique index over whole columns."""
+
+    index: str
+    is_primary: bool
+    columns: tuple[str, ...]
+    not_null: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition below the table; `parent` is the oid of the table or partition above it."""
+
+    oid: int
+    schema: str
+    name: str
+    leaf: bool
+    level: int
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A row trigger on UPDATE that the application owns."""
+
+    name: str
+    function: str
+    before: bool
+    enabled: bool
+    columns: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The table as it stands in the catalogue."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    row_security: bool
+    forced_row_security: bool
+    owner: str
+    estimated_rows: int
+    columns: dict[str, Column]
+    unique_keys: tuple[UniqueKey, ...]
+    partitions: tuple[Partition, ...]
+    triggers: tuple[Trigger, ...]
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the rows live in partitions."""
+        return self.kind == "p"
+
+    @property
+    def label(self) -> str:
+        """schema.table for messages."""
+        return f"{self.schema}.{self.name}"
+
+    def column(self, name: str, where: str) -> Column:
+        """The column of that name; `where` names the configuration key that asked for it.
+
+        Raises:
+            ConfigurationError: the table has no such column; a near miss is suggested.
+        """
+        if name in self.columns:
+            return self.columns[name]
+        near = [known for known in self.columns if known.lower() == name.lower()]
+        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(self.columns)}"
+        raise ConfigurationError(f"{where}: {self.label} has no column {name!r}{hint}")
+
+    def choose_key(self, asked: tuple[str, ...] | None, where: str) -> tuple[Column, ...]:
+        """The key that identifies rows: the one asked for, else the primary key, else the first usable unique one.
+
+        Raises:
+            ConfigurationError: there is none, or the one asked for is not unique and NOT NULL, or its type is unfit.
+        """
+        usable = [key for key in self.unique_keys if key.not_null]
+        if asked is not None:
+            for name in asked:
+                self.column(name, where)
+            usable = [key for key in usable if set(key.columns) == set(asked)]
+        if not usable:
+            reason = f"({', '.join(asked)}) is not" if asked else "it has no key that is"
+            raise ConfigurationError(
+                f"{where}: {self.label}: {reason} unique and NOT NULL (a primary key, or a UNIQUE index over NOT NULL "
+                f"columns); rowscore needs one to write each prediction to its own row"
+            )
+        unfit: str = ""
+        for key in usable:
+            columns = tuple(self.columns[name] for name in (asked or key.columns))
+            bad = [column for column in columns if bare_type(column.base_type) in UNUSABLE_KEYS]
+            if not bad:
+                return tuple(self.columns[name] for name in key.columns)
+            unfit = f"{bad[0].name} is {bad[0].type}, which does not compare equal to itself after a round trip"
+        raise ConfigurationError(f"{where}: {self.label}: {unfit}; name another unique key with key = [...]")
+
+
+def read_table(transaction: Transaction, schema: str | None, name: str, where: str) -> Table:
+    """Describe a table.
+
+    Raises:
+        MissingObjectError: there is no such table, or it is hidden from this role.
+        ConfigurationError: it is a view or another thing that rows cannot be written to.
+    """
+    statements = sql.load(transaction.capabilities.dialect)
+    found = transaction.row(statements["find_table"].render(), schema=schema, name=name)
+    shown = f"{schema}.{name}" if schema else name
+    if found is None:
+        raise MissingObjectError(f"{where}: there is no table {shown} that this role can see")
+    if found.kind not in ("r", "p"):
+        kinds = {"v": "a view", "m": "a materialised view", "f": "a foreign table"}
+        raise ConfigurationError(f"{where}: {shown} is {kinds.get(found.kind, 'not a table')}; name the table itself")
+
+    def read(name: str, kind: type[Any]) -> list[Any]:
+        rows = transaction.rows(statements[name].render(), oid=found.oid)
+        return [kind(**_tupled(row._mapping)) for row in rows]
+
+    columns: list[Column] = read("find_columns", Column)
+    return Table(
+        oid=found.oid,
+        schema=found.schema,
+        name=found.name,
+        kind=found.kind,
+        row_security=found.row_security,
+        forced_row_security=found.forced_row_security,
+        owner=found.owner,
+        estimated_rows=found.estimated_rows,
+        columns={column.name: column for column in columns},
+        unique_keys=tuple(read("find_unique_keys", UniqueKey)),
+        partitions=tuple(read("find_partitions", Partition)),
+        triggers=tuple(read("find_triggers", Trigger)),
+    )
+
+
+def _tupled(mapping: Any) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in mapping.items()}
