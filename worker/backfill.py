@@ -138,5 +138,5 @@ def _merge(total: Summary, part: Summary) -> None:
     for name in ("batches", "scored", "failed", "skipped", "lost", "calls", "call_rows"):
         setattr(total, name, getattr(total, name) + getattr(part, name))
     total.seconds += part.seconds
-    total.ended, total.fault = part.ended, part.fault
+    total.ended, total.fault, total.empty = part.ended, part.fault, part.empty
     total.rows_per_claim, total.rows_per_call = part.rows_per_claim, part.rows_per_call

@@ -10,15 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from worker import errors, rows
 from worker.circuit import close_circuit, open_circuit
 from worker.database import Database, Transaction
-from worker.indatabase import InDatabase
+from worker.indatabase import InDatabase, identify
 from worker.leases import Lease, Leases, share_prediction
 from worker.materialisation import Materialisation
-from worker.models.protocol import Batch, CallStatistics, Model
+from worker.models.protocol import Batch, CallStatistics, Model, RowFailure
+from worker.patience import DEFAULT_PATIENCE
 from worker.reading import Reading
 from worker.rows import Taken
 from worker.scoring import score
@@ -33,6 +35,7 @@ class BatchResult:
     """What became of one window; times are seconds, everything else counts rows unless it says so.
 
     Attributes:
+        unreadable: among `failed`, those on which an input's own expression failed.
         lost: paid for and not written, because the row was changed, deleted or held by another session.
         database_seconds: time in statements of ours, the model's and the waits excluded; steers the batch size.
         complete: every row of the window was dealt with.
@@ -44,6 +47,7 @@ class BatchResult:
     failed: int = 0
     skipped: int = 0
     lost: int = 0
+    unreadable: int = 0
     statistics: CallStatistics = field(default_factory=CallStatistics)
     rows_per_call: int | None = None
     database_seconds: float = 0.0
@@ -75,6 +79,8 @@ class BatchScorer:
         self.model = model
         self.stop = stop
         self.inside = InDatabase(database, materialisation)
+        attempts = getattr(materialisation.prediction.model, "attempts", DEFAULT_PATIENCE.attempts)
+        self.patience = replace(DEFAULT_PATIENCE, attempts=attempts)
         self.reading = Reading(database, materialisation)
         self.writeback = Writeback(database, materialisation, leases, stop)
 
@@ -87,7 +93,9 @@ class BatchScorer:
         """
         result = BatchResult(rows_per_call=rows_per_call)
         try:
-            if self.model is not None:
+            if lease.deadly:
+                self._quarantine(lease, result)
+            elif self.model is not None:
                 self._score_here(lease, self.model, result)
             elif self.inside.writes:
                 self._score_inside(lease, result)
@@ -103,10 +111,18 @@ class BatchScorer:
         self._settle(lease, result)
         return result
 
+    def _quarantine(self, lease: Lease, result: BatchResult) -> None:
+        """A row that stands alone and still kills its workers is not tried again by itself."""
+        taken = identify(self.database, self.m, lease)
+        message = f"{lease.attempts - 1} workers died while they scored this row alone"
+        outcomes: list[Outcome] = [RowFailure(errors.FailureClass.ROW_PERMANENT, message) for _ in range(len(taken))]
+        result.taken = len(taken)
+        self._write(lease, taken, outcomes, result)
+
     def _score_here(self, lease: Lease, model: Model, result: BatchResult) -> None:
         """The worker-side path: nothing is held while the model is called."""
         with _timed(result):
-            share, result.skipped, taken = self.reading.read(lease)
+            share, result.skipped, result.unreadable, taken = self.reading.read(lease)
         result.taken = len(taken)
         outcomes: list[Outcome] = []
         if len(taken):
@@ -120,6 +136,7 @@ class BatchScorer:
                 before_call=self._renewer(lease),
                 stop=self.stop,
                 proven=not share.failures,
+                patience=self.patience,
             )
             outcomes, result.fault, result.statistics = scores.outcomes, scores.fault, scores.statistics
             result.rows_per_call = scores.rows_per_call
@@ -130,7 +147,7 @@ class BatchScorer:
         with _timed(result):
             share, result.skipped = self.reading.skip(lease)
         taken, outcomes = self.inside.answers(
-            lease, result.statistics, self.stop, self._renewer(lease), proven=not share.failures
+            lease, result.statistics, self.stop, self._renewer(lease), presumed=not share.failures
         )
         result.taken = len(taken)
         self._write(lease, taken, outcomes, result, sent=True)
@@ -148,12 +165,14 @@ class BatchScorer:
             sent=sent,
         )
         result.database_seconds += written.seconds
-        result.scored, result.failed, result.lost = written.scored, written.failed, written.lost
 
     def _score_inside(self, lease: Lease, result: BatchResult) -> None:
         """The in-database path: one statement claims, calls and writes; poison rows are bisected out of it."""
 
-        def whole(transaction: Transaction) -> None:
+        shares: list[Any] = []
+
+        def whole(transaction: Transaction, share: Any) -> None:
+            shares.append(share)
             self.leases.finish(transaction, lease)
             result.skipped = rows.skip(transaction, self.m, lease)
             started = time.perf_counter()
@@ -167,28 +186,30 @@ class BatchScorer:
                 self.inside.run(lease, whole)
         except errors.RowFaultError:
             result.scored = result.taken = result.skipped = 0
-            self._isolate_inside(lease, result)
+            self._isolate_inside(lease, result, presumed=not shares[0].failures)
 
-    def _isolate_inside(self, lease: Lease, result: BatchResult) -> None:
-        taken, failures, scored = self.inside.isolate(lease, result.statistics, self.stop, self._renewer(lease))
+    def _isolate_inside(self, lease: Lease, result: BatchResult, *, presumed: bool) -> None:
+        taken, failures, scored = self.inside.isolate(
+            lease, result.statistics, self.stop, self._renewer(lease), presumed=presumed
+        )
         result.taken, result.scored = len(taken), scored
         outcomes: list[Outcome] = list(failures.values())
         result.complete = not self.stop.is_set()
-        written = self.writeback.write(
+        self.writeback.write(
             lease,
             taken.pick(list(failures)),
             outcomes,
             finish=result.complete,
             record=lambda t, w: self._record(t, lease, result, Written(scored=scored, failed=w.failed)),
         )
-        result.failed = written.failed
 
     def _record(self, transaction: Transaction, lease: Lease, result: BatchResult, written: Written) -> None:
         """What belongs into the transaction of the rows; the run's shared row last, so that it is held briefly."""
         rows.forget_failures(transaction, self.m, lease.window)
         if result.fault is None and written.scored:
             close_circuit(transaction, self.m)
-        result.scored, result.failed, result.lost = written.scored, written.failed, written.lost
+        result.scored, result.lost = written.scored, written.lost
+        result.failed = written.failed + result.unreadable
         result.total_seconds = time.monotonic() - result.started
         if result.taken or result.skipped:
             log_batch(transaction, self.m, lease, self.leases.owner, result)

@@ -47,10 +47,13 @@ class Search:
 
     Args:
         size: the number of rows.
-        proven: whether the service is known to work without evidence from this batch.
+        proven: whether rows may be convicted without any evidence from this batch.
+        presumed: whether the service answered lately. That convicts fewer rows than `WITNESSES`; when so many
+            have failed and nothing succeeded, the service has stopped working since.
     """
 
-    def __init__(self, size: int, *, proven: bool = False) -> None:
+    def __init__(self, size: int, *, proven: bool = False, presumed: bool = False) -> None:
+        self._presumed = presumed
         self.proven = proven or size == 1  # one row alone has nothing to be compared with
         self._fresh = [Span(0, size)] if size else []  # not yet tried: cut to the limit when given out
         self._halves: list[Span] = []  # of ranges that failed: given out as they are, the last first
@@ -118,11 +121,13 @@ class Search:
         """To be called when every range has been given out and reported.
 
         Raises:
-            ServiceUnavailableError: there are suspects and nothing has succeeded.
+            ServiceUnavailableError: there are suspects, nothing has succeeded, and no success is presumed.
             ServiceRefusedError: the same, and each suspect was rejected.
         """
         if self._suspects and not self.proven:
-            raise self._fault()
+            if not self._presumed:
+                raise self._fault()
+            self.proven = True
 
     def _in_order(self, limit: int | None) -> Span | None:
         if self._halves:
@@ -161,6 +166,7 @@ def isolate(
     convict: Callable[[int, RowFaultError], object],
     *,
     proven: bool = False,
+    presumed: bool = False,
     stop: Callable[[], bool] | None = None,
 ) -> None:
     """Score the rows 0 to `size`, one call after the other, and hand each poison row to `convict` with its
@@ -174,14 +180,16 @@ def isolate(
             (RowRejectedError) where one of them may be at fault. Any other error ends the search and leaves
             as it is.
         convict: told of each poison row when the search ends, in whatever way, unless evidence is missing.
-        proven: the service is known to work, so single failures convict without other evidence.
+        proven: single failures convict without other evidence, all rows if need be: for attempts that call no
+            service (reading, writing).
+        presumed: the service answered lately, which is evidence enough for fewer than `WITNESSES` rows.
         stop: asked before each call; once true, the rest is left unscored.
 
     Raises:
         ServiceUnavailableError: nothing succeeded.
         ServiceRefusedError: nothing succeeded and each single row was rejected.
     """
-    search = Search(size, proven=proven)
+    search = Search(size, proven=proven, presumed=presumed)
     try:
         while not (stop and stop()) and (span := search.next()):
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import psycopg
@@ -133,7 +133,7 @@ def _array_text(values: Any) -> str:
 class _OpenEnded:
     """Mixed into psycopg's loaders: `infinity` and years that Python lacks come as text, not as an error."""
 
-    _unit = "us"
+    _unit: Literal["us", "D"] = "us"
 
     def load(self, data: Any) -> Any:
         try:
@@ -160,7 +160,7 @@ class _DateLoader(_OpenEnded, DateBinaryLoader):
     _unit = "D"
 
 
-_LOADERS = {"timestamp": _TimestampLoader, "timestamptz": _TimestamptzLoader, "date": _DateLoader}
+_LOADERS: dict[str, Any] = {"timestamp": _TimestampLoader, "timestamptz": _TimestamptzLoader, "date": _DateLoader}
 
 # The join of a claimed batch to its table must never scan the table: with the planner's choice a batch of 10,000 was
 # a hash join over the whole table (42k rows/s against 195k). JIT costs more than it saves on statements this short.

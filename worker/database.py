@@ -74,7 +74,7 @@ class Transaction:
     def describe(self, sql: str) -> list[int]:
         """The type oid of each column that the statement answers with."""
         result = self.connection.exec_driver_sql(sql, {})
-        description = result.cursor.description if result.cursor else ()
+        description: Any = result.cursor.description if result.cursor else ()
         return [column.type_code for column in description or ()]
 
     def script(self, sql: str) -> None:

@@ -74,7 +74,7 @@ class Drain:
 
     Args:
         kind: which run's windows it takes.
-        seconds: its time budget; the batch in flight is finished.
+        seconds: its time budget, looked at after each batch.
         progress: told after each batch.
     """
 
@@ -132,8 +132,6 @@ class Drain:
         fruitless = 0
         try:
             while not self.engine.stop.is_set():
-                if time.monotonic() - started >= self.seconds:
-                    return "its time is over"
                 claim = self.leases.acquire(self.kind, controller.rows)
                 if isinstance(claim, Idle):
                     self.summary.empty, self.summary.retry_after = claim.empty, claim.retry_after
@@ -149,6 +147,8 @@ class Drain:
                 if self.kind is RunKind.DRAIN and fruitless > 1:
                     self.summary.retry_after = 1.0
                     return "the rows that wait are held by other sessions"
+                if time.monotonic() - started >= self.seconds:
+                    return "its time is over"
             return "it was told to stop"
         finally:
             self.summary.rows_per_claim, self.summary.rows_per_call = controller.rows, rows_per_call

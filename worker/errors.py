@@ -55,6 +55,10 @@ class LeaseLostError(RowscoreError):
     """The lease ended and another worker took the window over."""
 
 
+class BrokerError(RowscoreError):
+    """Celery's broker cannot be reached."""
+
+
 # --- the database -----------------------------------------------------------------------------------------
 
 

@@ -35,8 +35,11 @@ class InDatabase:
         model = self.m.prediction.model
         return isinstance(model, SqlModel) and model.mode == "update"
 
-    def run(self, lease: Lease, work: Callable[[Transaction], None]) -> None:
+    def run(self, lease: Lease, work: Callable[[Transaction, Any], None]) -> None:
         """One transaction under the lease's generation in which the function may be called.
+
+        Args:
+            work: told the transaction and the prediction's row (see `share_prediction`).
 
         Raises:
             ModelError: what the function's error means; see `model_error`.
@@ -45,8 +48,7 @@ class InDatabase:
         settings = {**self.database.capabilities.plan_pins, "statement_timeout": limit, "lock_timeout": "5s"}
         try:
             with self.database.transaction(**settings) as transaction:
-                share_prediction(transaction, self.m, lease.generation)
-                work(transaction)
+                work(transaction, share_prediction(transaction, self.m, lease.generation))
         except errors.DatabaseError as error:
             fault = model_error(error)
             if fault is None:
@@ -67,23 +69,27 @@ class InDatabase:
         stop: threading.Event,
         renew: Callable[[], None],
         *,
-        proven: bool,
+        presumed: bool,
     ) -> tuple[Taken, list[Outcome]]:
-        """The window's rows with the function's answers by an unlocked SELECT; poison rows come as failures."""
+        """The window's rows with the function's answers by an unlocked SELECT; poison rows come as failures.
+
+        Args:
+            presumed: the function worked lately, so a few rows that fail on their own are at fault themselves.
+        """
         answered: list[Taken] = []
 
         def select(window: Any, limit: int) -> None:
             renew()
             started = time.perf_counter()
             found: list[Taken] = []
-            self.run(lease, lambda transaction: found.append(rows.answer(transaction, self.m, lease, window, limit)))
+            self.run(lease, lambda transaction, _: found.append(rows.answer(transaction, self.m, lease, window, limit)))
             self.note_call(statistics, len(found[0]), started)
             answered.append(found[0])
 
         try:
             select(lease.window, lease.rows)
         except errors.RowFaultError:
-            taken, failures = self._isolated(lease, select, stop, proven=proven)
+            taken, failures = self._isolated(lease, select, stop, presumed=presumed)
             bad = taken.pick(list(failures))
             merged = rows.merged([*answered, bad])
             good = [tuple(value) for part in answered for value in part.values]
@@ -91,7 +97,13 @@ class InDatabase:
         return answered[0], [tuple(value) for value in answered[0].values]
 
     def isolate(
-        self, lease: Lease, statistics: CallStatistics, stop: threading.Event, renew: Callable[[], None]
+        self,
+        lease: Lease,
+        statistics: CallStatistics,
+        stop: threading.Event,
+        renew: Callable[[], None],
+        *,
+        presumed: bool,
     ) -> tuple[Taken, dict[int, RowFailure], int]:
         """Score the window around its poison rows; returns all rows, the failures by place, and how many were written."""
         scored = 0
@@ -101,15 +113,15 @@ class InDatabase:
             renew()
             started = time.perf_counter()
             counts: list[int] = []
-            self.run(lease, lambda transaction: counts.append(rows.score(transaction, self.m, lease, window, limit)))
+            self.run(lease, lambda transaction, _: counts.append(rows.score(transaction, self.m, lease, window, limit)))
             self.note_call(statistics, counts[0], started)
             scored += counts[0]
 
-        taken, failures = self._isolated(lease, update, stop, proven=False)
+        taken, failures = self._isolated(lease, update, stop, presumed=presumed)
         return taken, failures, scored
 
     def _isolated(
-        self, lease: Lease, attempt: Callable[[Any, int], None], stop: threading.Event, *, proven: bool
+        self, lease: Lease, attempt: Callable[[Any, int], None], stop: threading.Event, *, presumed: bool
     ) -> tuple[Taken, dict[int, RowFailure]]:
         taken = identify(self.database, self.m, lease)
         failures: dict[int, RowFailure] = {}
@@ -121,7 +133,7 @@ class InDatabase:
             len(taken),
             lambda start, end: attempt(taken.window(start, end), end - start),
             convict,
-            proven=proven,
+            presumed=presumed,
             stop=stop.is_set,
         )
         return taken, failures

@@ -11,10 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from worker.database import Database, Transaction
 from worker.errors import (
     GenerationChangedError,
     LeaseLostError,
+    MissingObjectError,
     NotAppliedError,
     StaleDefinitionError,
 )
@@ -55,6 +58,11 @@ class Lease:
     rows: int
     attempts: int
     generation: int
+
+    @property
+    def deadly(self) -> bool:
+        """Whether its only row has outlived several workers: it is quarantined without being tried again."""
+        return self.rows == 1 and self.attempts > SPLIT_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,24 +197,35 @@ class Leases:
         """Take an expired window over; one that keeps coming back is halved until its poison row stands alone."""
         window = Window(tuple(expired.lo), tuple(expired.hi))
         token, attempts = run.token + 1, expired.attempts + 1
-        bounded = ("at", window.lo), ("until", window.hi)
-        seen = self._probe(transaction, kind, max(rows, 2), *bounded)
+        seen = self._probe(transaction, kind, max(rows, 2), ("at", window.lo), ("until", window.hi))
         count = seen[1] if seen else 0
         if attempts > SPLIT_AFTER and count > 1:
-            head = self._probe(transaction, kind, (count + 1) // 2, *bounded)
-            if head is not None:
-                rest = self._probe(transaction, kind, 1, ("after", head[0].hi), ("until", window.hi))
-                if rest is not None:
-                    tail = Window(rest[0].lo, window.hi)
-                    self._insert(transaction, run.id, token + 1, tail, attempts=expired.attempts, ttl=0.0)
-                window, count = Window(window.lo, head[0].hi), head[1]
+            window, count = self._split(transaction, kind, run, window, count)
+            attempts = 1 if count == 1 else attempts
         transaction.execute(
             self._sql("take_over_lease"),
             run=run.id, token=token, hi=json.dumps(window.hi), owner=self.owner, ttl=self.ttl,
-            old_token=expired.token,
+            attempts=attempts, old_token=expired.token,
         )  # fmt: skip
         transaction.execute(self._sql("advance_run"), run=run.id, pos=_dumped(run.pos), token=token + 1)
         return Lease(run.id, kind, token, window, max(count, 1), attempts, generation)
+
+    def _split(
+        self, transaction: Transaction, kind: RunKind, run: Any, window: Window, count: int
+    ) -> tuple[Window, int]:
+        """The window's first half; its second becomes a lease of its own that is free to be taken.
+
+        A row that stands alone for the first time starts counting anew: its window died, not it.
+        """
+        head = self._probe(transaction, kind, (count + 1) // 2, ("at", window.lo), ("until", window.hi))
+        if head is None:
+            return window, count
+        tail = self._probe(transaction, kind, 2, ("after", head[0].hi), ("until", window.hi))
+        if tail is not None:
+            attempts = 0 if tail[1] == 1 else SPLIT_AFTER
+            rest = Window(tail[0].lo, window.hi)
+            self._insert(transaction, run.id, run.token + 2, rest, attempts=attempts, ttl=0.0)
+        return Window(window.lo, head[0].hi), head[1]
 
     def _insert(
         self, transaction: Transaction, run: int, token: int, window: Window, *, attempts: int, ttl: float
@@ -280,7 +299,12 @@ def share_prediction(transaction: Transaction, materialisation: Materialisation,
         GenerationChangedError: answers of `generation` may not be written any more.
     """
     name, prediction = materialisation.name, materialisation.prediction
-    row = transaction.row(materialisation.render("share_prediction"), prediction=name)
+    try:
+        row = transaction.row(materialisation.render("share_prediction"), prediction=name)
+    except DBAPIError as error:
+        if error.orig is None or transaction.capabilities.classify(error.orig) is not MissingObjectError:
+            raise
+        row = None  # not even rowscore's own tables are there
     if row is None:
         raise NotAppliedError(f"{name} is not applied to this database; run `rowscore apply {name}`")
     if generation is not None and row.generation != generation:

@@ -127,11 +127,11 @@ class Materialisation:
 
     def render(self, statement: str, **extra: Any) -> str:
         """A named statement for the driver."""
-        return sql.load(self.dialect)[statement].render(**self.context, **extra)
+        return sql.load(self.dialect)[statement].render(**{**self.context, **extra})
 
     def show(self, statement: str, **extra: Any) -> str:
         """A named statement for people, and for DDL."""
-        return sql.load(self.dialect)[statement].show(**self.context, **extra)
+        return sql.load(self.dialect)[statement].show(**{**self.context, **extra})
 
 
 def resolve(transaction: Transaction, prediction: Prediction) -> Materialisation:

@@ -1,7 +1,8 @@
 """What rowscore calls the objects that `apply` makes, and the comments that mark them as its own; no I/O.
 
-The comments are rowscore's memory of what it made: they are written in the transaction that makes the object, follow
-it through renames and dumps, and go with it. A column without one was there before and is never dropped.
+The comments are rowscore's memory of what it made: they are written in the transaction that makes the object,
+follow it through renames and dumps, and go with it. A column without one was there before and is never
+dropped.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Whose an object is and what for; the digest tells which SQL made it, for objects whose SQL may change."""
+    """Whose an object is and what for; the digest tells which SQL made it, where that may change."""
 
     prediction: str
     role: Role
@@ -44,7 +45,7 @@ class Mark:
 def read_mark(comment: str | None) -> Mark | None:
     """The mark that a comment is, or None for comments of the user's."""
     match = _MARK.fullmatch(comment or "")
-    if match is None or match[2] not in Role:
+    if match is None or match[2] not in [*Role]:
         return None
     return Mark(match[1], Role(match[2]), match[3])
 
@@ -76,7 +77,7 @@ def index_name(prediction: str, partition: str | None = None) -> str:
 
 
 def trigger_name(prediction: str) -> str:
-    """Triggers fire in the order of their names: this one after the application's, which may change inputs."""
+    """Triggers fire in the order of their names: this one after the application's, which change inputs."""
     return f"zzz_rowscore_{prediction}"
 
 
@@ -86,7 +87,9 @@ def function_name(prediction: str) -> str:
 
 
 def literal(text: str) -> str:
-    """A string literal for DDL, which takes no bound values; it reads the same at any standard_conforming_strings."""
+    """A string literal for DDL, which takes no bound values; it reads the same at any
+    standard_conforming_strings.
+    """
     if "\x00" in text:
         raise ValueError("a string cannot hold a NUL character")
     body = text.replace("'", "''")

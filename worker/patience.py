@@ -87,17 +87,14 @@ class _Course:
         self._failures = 0
         self._throttles = 0
         self._throttled_for = 0.0
-        first, longest = patience.first_wait, patience.longest_wait
-        self._backoff = wait_exponential_jitter(first, longest, jitter=first)
-        self._slow_backoff = wait_exponential_jitter(
-            patience.throttle_wait, 1e9, jitter=patience.throttle_wait
-        )
+        self._backoff = _doubling(patience.first_wait, patience.longest_wait)
+        self._throttle_backoff = _doubling(patience.throttle_wait, patience.throttle_seconds)
 
     def wait(self, state: RetryCallState) -> float:
         error = _error_of(state)
         if error.retry_after is not None:
             return error.retry_after
-        return (self._slow_backoff if isinstance(error, ThrottledError) else self._backoff)(state)
+        return (self._throttle_backoff if isinstance(error, ThrottledError) else self._backoff)(state)
 
     def is_over(self, state: RetryCallState) -> bool:
         throttled = isinstance(_error_of(state), ThrottledError)
@@ -118,6 +115,10 @@ class _Course:
     def sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise StoppedError
+
+
+def _doubling(first: float, longest: float) -> wait_exponential_jitter:
+    return wait_exponential_jitter(multiplier=first, max=longest, jitter=first)
 
 
 def _error_of(state: RetryCallState) -> ServiceUnavailableError | ThrottledError:

@@ -27,17 +27,17 @@ class Reading:
             share = share_prediction(transaction, self.m, lease.generation)
             return share, rows.skip(transaction, self.m, lease)
 
-    def read(self, lease: Lease) -> tuple[Any, int, Taken]:
-        """The prediction's row, how many rows `where` excluded, and the rows to score."""
+    def read(self, lease: Lease) -> tuple[Any, int, int, Taken]:
+        """The prediction's row, how many rows `where` excluded, how many could not be read, and the rows to score."""
         try:
             with self._open() as transaction:
                 share = share_prediction(transaction, self.m, lease.generation)
                 skipped = rows.skip(transaction, self.m, lease)
-                return share, skipped, rows.read(transaction, self.m, lease, lease.window, lease.rows)
+                return share, skipped, 0, rows.read(transaction, self.m, lease, lease.window, lease.rows)
         except errors.DataError:
             return self._around(lease)
 
-    def _around(self, lease: Lease) -> tuple[Any, int, Taken]:
+    def _around(self, lease: Lease) -> tuple[Any, int, int, Taken]:
         """One row's expression fails (a division by zero): quarantine it, read the others."""
         known = identify(self.database, self.m, lease)
         parts: list[Taken] = []
@@ -57,8 +57,8 @@ class Reading:
         with self._open() as transaction:
             share = share_prediction(transaction, self.m, lease.generation)
             bad = known.pick(list(poison))
-            rows.fail(transaction, self.m, lease.kind.claims, bad, list(poison.values()))
-        return share, 0, rows.merged([*parts, known.pick([])])
+            failed = rows.fail(transaction, self.m, lease.kind.claims, bad, list(poison.values()))
+        return share, 0, failed, rows.merged([*parts, known.pick([])])
 
     def _part(self, transaction: Transaction, lease: Lease, window: Window, limit: int) -> Taken:
         return rows.read(transaction, self.m, lease, window, limit)

@@ -77,8 +77,8 @@ def score(
         before_call: run in the calling thread before each call, and every few seconds while calls are in
             flight; what it raises leaves as it is, once the calls in flight have ended.
         stop: once set, waits end at once and no further call is made.
-        proven: the service is known to work (it answered lately), so even a batch in which nothing succeeds
-            is its rows' fault.
+        proven: the service answered lately, so a few rows of which none succeeds (fewer than
+            `bisection.WITNESSES`) are at fault themselves; with more of them it is the service still.
         patience: the bounds of retries and waits.
 
     Returns:
@@ -128,23 +128,23 @@ class _Run:
         self._stop = stop
         self._patience = patience
         self._lock = threading.Lock()
-        self._search = Search(len(batch), proven=proven)
+        self._search = Search(len(batch), presumed=proven)
         self._alone = len(batch) == 1 and not proven
         self._halted = False
         self._raw: list[Answer | RowFailure | None] = [None] * len(batch)
         self._largest_taken = 0
-        self._smallest_refused: int | None = None
+        self._refused: list[Span] = []  # too large or too slow
 
     @property
     def limit(self) -> int:
         """Rows a call: as asked for, or half of what was refused, unless more than that was taken elsewhere.
 
-        So one giant row, which drives its range down to a single row, does not do so to the rest of the
-        batch.
+        One giant row drives its range down to a single row; once it is found, those refusals count no more.
         """
-        if self._smallest_refused is None:
+        if not self._refused:
             return self._asked
-        return min(self._asked, max(self._largest_taken, self._smallest_refused // 2, 1))
+        smallest = min(span.size for span in self._refused)
+        return min(self._asked, max(self._largest_taken, smallest // 2, 1))
 
     def one_by_one(self) -> None:
         """Make the calls in this thread."""
@@ -238,24 +238,25 @@ class _Run:
 
     def _too_much(self, span: Span, error: PayloadTooLargeError) -> None:
         if span.size == 1:
-            self._search.convict(span, RowRejectedError(f"this row alone is too large: {error}"))
+            self._convict(span, RowRejectedError(f"this row alone is too large: {error}"))
         else:
-            self._refused(span)
+            self._refused.append(span)
             self._search.divide(span)
 
     def _too_slow(self, span: Span, error: ServiceTimeoutError) -> None:
         """Fewer rows may be in time. A row that hangs where others do not is at fault, or all would stop."""
         if span.size == 1 and self._search.proven and not self._alone:
-            self._search.convict(span, RowFaultError(f"this row alone is too slow: {error}"))
+            self._convict(span, RowFaultError(f"this row alone is too slow: {error}"))
             return
-        self._refused(span)
+        self._refused.append(span)
         if span.size > max(1, self._asked >> _TIMEOUT_HALVINGS):
             self._search.divide(span)
         else:
             self._halt(error)
 
-    def _refused(self, span: Span) -> None:
-        self._smallest_refused = min(self._smallest_refused or span.size, span.size)
+    def _convict(self, row: Span, error: RowFaultError) -> None:
+        self._search.convict(row, error)
+        self._refused = [span for span in self._refused if not span.start <= row.start < span.stop]
 
     def _request(self, span: Span, before: Callable[[], object] = lambda: None) -> list[Answer | RowFailure]:
         """One range's answers, with the retries and waits that `patience` allows; called in any thread."""

@@ -1,4 +1,4 @@
-"""rowscore's own tables: migrating them, and registering what was applied; the user's tables are `plan`'s concern."""
+"""rowscore's own tables: migrating them, registering what was applied; users' tables are not its concern."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _BIND = re.compile(r"(?<![:\w]):([a-z]\w*)")
 def migrate(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> bool:
     """Bring rowscore's own tables to this version's shape; returns whether anything was to be done.
 
-    The SQL is the text that `pending_migrations` shows. Two at once do no harm: the second waits, and finds it done.
+    The SQL is the text that `pending_migrations` shows. Two at once do no harm: the second waits, and finds
+    it done.
 
     Raises:
         PrivilegeError: the role may not create the schema.
@@ -43,7 +44,7 @@ def migrate(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> bool:
         LockTimeoutError: another process migrates, or holds the tables, for longer than `lock_timeout`.
     """
     with database.transaction(lock_timeout=lock_timeout) as transaction:
-        transaction.execute(sql.load(transaction.capabilities.dialect)["lock_migrations"].render())
+        transaction.execute(sql.load(transaction.capabilities.dialect)["lock_plans"].render())
         text = pending_migrations(transaction)
         if text:
             transaction.script(text)
@@ -65,7 +66,7 @@ def pending_migrations(transaction: Transaction) -> str:
         return ""
     if not own.schema_exists and not own.may_create_schema:
         raise PrivilegeError(
-            f"rowscore keeps its own tables in a schema of their own, and role {own.role} may not create one: "
+            f"rowscore keeps its own tables in a schema, and role {own.role} may not create one: "
             f"GRANT CREATE ON DATABASE {sql.quote(own.database, transaction.capabilities.dialect)} "
             f"TO {sql.quote(own.role, transaction.capabilities.dialect)}"
         )
@@ -77,15 +78,15 @@ def own_tables_removal(transaction: Transaction) -> str:
     """The SQL that drops rowscore's own tables and their schema; nothing of anybody else's goes with them."""
     statements = sql.load(transaction.capabilities.dialect)
     current = transaction.value(statements["find_revision"].render())
-    dropped = _offline(transaction, f"{current}:base", command.downgrade)
-    return f"{dropped};\n{statements['drop_revision_table'].show()};\n{statements['drop_own_schema'].show()}"
+    dropped = _offline(transaction, f"{current}:base", command.downgrade)  # its version table included
+    return f"{dropped};\n{statements['drop_own_schema'].show()}"
 
 
 def register(transaction: Transaction, materialisation: Materialisation) -> None:
     """Record the prediction's definition and version, and make the rows that belong to it.
 
-    Where the definition or the version changed a new generation begins and the leases of the old one end, so that a
-    worker that still runs with the old file can write nothing.
+    Where the definition or the version changed a new generation begins and the leases of the old one end, so
+    that a worker that still runs with the old file can write nothing.
     """
     statements = sql.load(transaction.capabilities.dialect)
     values = _registration(materialisation.prediction)
@@ -101,7 +102,9 @@ def registration_statements(prediction: Prediction, dialect: str) -> tuple[str, 
 
 def unregister(transaction: Transaction, name: str) -> None:
     """Forget the prediction with its runs, leases, failures and log; its columns stay as they are."""
-    transaction.execute(sql.load(transaction.capabilities.dialect)["delete_prediction"].render(), prediction=name)
+    transaction.execute(
+        sql.load(transaction.capabilities.dialect)["delete_prediction"].render(), prediction=name
+    )
 
 
 def unregistration_statement(name: str, dialect: str) -> str:
@@ -113,7 +116,8 @@ def unregistration_statement(name: str, dialect: str) -> str:
 def one_at_a_time(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> Iterator[None]:
     """Keep other applies and removes of this database out while the block runs.
 
-    An idle transaction holds the lock. It has no snapshot, so that CREATE INDEX CONCURRENTLY does not wait for it.
+    An idle transaction holds the lock. It has no snapshot, so that CREATE INDEX CONCURRENTLY does not wait
+    for it.
 
     Raises:
         LockTimeoutError: another one is at work.
@@ -136,7 +140,9 @@ def _registration(prediction: Prediction) -> dict[str, str | int]:
 
 
 def _written_out(statement: str, values: dict[str, Any]) -> str:
-    """A statement of state.sql with its parameters as literals; it holds no text of a user's, so the search is safe."""
+    """A statement of state.sql with its parameters as literals; it holds no text of a user's, so the search
+    is safe.
+    """
     texts = {key: literal(value) if isinstance(value, str) else str(value) for key, value in values.items()}
     return _BIND.sub(lambda match: texts[match[1]], statement)
 
@@ -159,6 +165,6 @@ def _offline(transaction: Transaction, revisions: str, run: Any) -> str:
         run(_config(transaction, output), revisions, sql=True)
     except CommandError as error:
         raise RefusedError(
-            f"rowscore's own tables are not of this version of rowscore ({error}); use the version that made them"
+            f"rowscore's own tables are not of this version ({error}); use the rowscore that made them"
         ) from error
     return output.getvalue().strip().rstrip(";")

@@ -69,6 +69,77 @@ $$;
 CREATE OR REPLACE TRIGGER simulated_model_call BEFORE INSERT ON {{ schema | id }}.{{ table | id }}
 FOR EACH ROW EXECUTE FUNCTION {{ schema | id }}.simulated_model_call();
 
+-- name: begin_tally
+-- Now by the database's clock, and the last key: what arrives later is the traffic's.
+SELECT clock_timestamp() AS now, coalesce(max(id), 0) AS last FROM {{ schema | id }}.{{ table | id }};
+
+-- name: read_progress
+-- How many rows arrived after a key, and how many of all wait; walks the key and the pending index.
+SELECT (SELECT count(*) FROM {{ schema | id }}.{{ table | id }} WHERE id > :last) AS arrived,
+       (SELECT count(*) FROM {{ schema | id }}.{{ table | id }} WHERE churn_state = 0) AS waiting,
+       clock_timestamp() AS now;
+
+-- name: read_totals
+-- The table's rows, those with a prediction of this model version, and what the view shows.
+SELECT count(*) AS rows, count(*) FILTER (WHERE id > :last) AS arrived,
+       count(*) FILTER (WHERE churn_state = 1 AND churn_probability IS NOT NULL AND churn_model = :version) AS scored,
+       (SELECT count(*) FROM {{ schema | id }}.{{ (table ~ "_scored") | id }}) AS shown,
+       (SELECT count(*) FROM {{ schema | id }}.{{ (table ~ "_scored") | id }} WHERE prediction_state = 'scored') AS shown_scored
+FROM {{ schema | id }}.{{ table | id }};
+
+-- name: read_sample
+-- Some rows from everywhere in the table, the same ones each time, with their predictions.
+SELECT churn_probability, state, acc_length, area_code, phone, int_plan, vmail_plan, vmail_msg,
+       day_mins, day_calls, day_charge, eve_mins, eve_calls, eve_charge,
+       night_mins, night_calls, night_charge, int_mins, int_calls, int_charge, cust_service_calls
+FROM {{ schema | id }}.{{ table | id }} ORDER BY hashint8(id) LIMIT :count;
+
+-- name: read_calls
+-- The model calls that scored waiting rows (kind drain) or rows that were there before (kind backfill).
+SELECT r.kind, coalesce(sum(b.calls), 0)::bigint AS calls, coalesce(sum(b.call_rows), 0)::bigint AS rows,
+       coalesce(sum(b.rows_scored), 0)::bigint AS scored,
+       min(b.call_rows_min) AS rows_min, max(b.call_rows_max) AS rows_max,
+       coalesce(sum(b.call_seconds), 0) AS seconds, min(b.call_seconds_min) AS seconds_min,
+       max(b.call_seconds_max) AS seconds_max
+FROM rowscore.batch b JOIN rowscore.run r ON r.id = b.run_id GROUP BY r.kind;
+
+-- name: read_backfill
+-- The backfill: how many rows, and in how many seconds.
+SELECT rows_scored, extract(epoch FROM coalesce(finished_at, clock_timestamp()) - started_at)::float8 AS seconds
+FROM rowscore.run WHERE kind = 'backfill' ORDER BY id DESC LIMIT 1;
+
+-- name: read_freshness
+-- Seconds from insert to prediction, and the same apart for the outage, which ends when its backlog is worked off.
+WITH arrived AS (
+    SELECT created_at, churn_scored_at, extract(epoch FROM churn_scored_at - created_at)::float8 AS wait
+    FROM {{ schema | id }}.{{ table | id }} WHERE id > :last AND churn_scored_at IS NOT NULL
+), outage AS (
+    SELECT max(churn_scored_at) AS over FROM arrived WHERE created_at <= :up
+), told AS (
+    SELECT wait, created_at > over OR churn_scored_at < :down AS normal FROM arrived CROSS JOIN outage
+)
+SELECT percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY wait) AS whole,
+       percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY wait) FILTER (WHERE normal) AS normal,
+       percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY wait) FILTER (WHERE NOT normal) AS outage,
+       (SELECT extract(epoch FROM greatest(over, :up) - :up)::float8 FROM outage) AS catching_up
+FROM told;
+
+-- name: read_first
+-- When the first row after a key arrived.
+SELECT min(created_at) AS began FROM {{ schema | id }}.{{ table | id }} WHERE id > :last;
+
+-- name: read_seconds
+-- Second by second since the traffic's first insert: rows that arrived and rows that were scored.
+WITH arrived AS (
+    SELECT created_at, churn_scored_at, min(created_at) OVER () AS began
+    FROM {{ schema | id }}.{{ table | id }} WHERE id > :last
+), moments AS (
+    SELECT floor(extract(epoch FROM created_at - began))::int AS second, 1 AS arrived, 0 AS scored FROM arrived
+    UNION ALL
+    SELECT floor(extract(epoch FROM churn_scored_at - began))::int, 0, 1 FROM arrived WHERE churn_scored_at IS NOT NULL
+)
+SELECT second, sum(arrived)::int AS arrived, sum(scored)::int AS scored FROM moments GROUP BY second ORDER BY second;
+
 -- name: create_predict_churn
 -- The shipped churn model as a function; written by `python -m worker.demo.train`, do not edit.
 CREATE OR REPLACE FUNCTION predict_churn(

@@ -80,7 +80,7 @@ WHERE r.ev_class = 'pg_temp."rowscore$probe"'::regclass AND d.refclassid = 'pg_c
 
 -- name: read_probe_whole_row
 -- Whether an expression takes the row as a whole; dependencies do not tell.
-SELECT r.ev_action::text ~ ':varattno 0 ' FROM pg_rewrite r WHERE r.ev_class = 'pg_temp."rowscore$probe"'::regclass
+SELECT r.ev_action::text ~ '[:]varattno 0 ' FROM pg_rewrite r WHERE r.ev_class = 'pg_temp."rowscore$probe"'::regclass
 
 -- name: find_generated
 -- Generated columns and the columns that each is generated from.
@@ -100,7 +100,7 @@ LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
 LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = :oid AND a.attname = ANY (CAST(:columns AS text[]))
   AND d.deptype = 'n' AND t.tgname IS DISTINCT FROM :trigger
-  AND r.ev_class::oid::bigint IS DISTINCT FROM ALL (CAST(:own_views AS bigint[]))
+  AND coalesce(r.ev_class, 0)::bigint <> ALL (CAST(:own_views AS bigint[]))
 ORDER BY 1
 
 -- name: find_blockers
@@ -110,7 +110,9 @@ SELECT DISTINCT a.pid, a.usename::text AS role, a.state, a.xact_start, left(rege
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.granted AND l.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND (l.locktype = 'relation' AND l.relation = ANY (CAST(:relations AS oid[]))
+  AND (l.locktype = 'relation' AND l.relation IN (
+         SELECT u.oid FROM unnest(CAST(:relations AS oid[])) AS u(oid)
+         UNION ALL SELECT p.relid::oid FROM unnest(CAST(:relations AS oid[])) AS u(oid) CROSS JOIN LATERAL pg_partition_tree(u.oid) p)
        OR l.locktype = 'advisory' AND l.classid = 7599103)
 ORDER BY a.xact_start LIMIT 5
 
@@ -209,3 +211,19 @@ ORDER BY c.relname
 -- name: count_own_objects
 -- What keeps the schema rowscore in use besides its own tables: trigger functions of other predictions.
 SELECT count(*) FROM pg_proc p WHERE p.pronamespace = to_regnamespace('rowscore') AND p.proname <> :function
+
+-- name: in_transaction
+-- A change as the DBA runs it by hand: all of it or nothing, and never long in the queue for a lock.
+BEGIN;
+SET LOCAL lock_timeout = '2s';
+{{ body }};
+COMMIT;
+
+-- name: find_older_transactions
+-- What an index that is built concurrently waits for: transactions that were there first.
+SELECT a.pid, a.usename::text AS role, a.state, left(regexp_replace(a.query, '\s+', ' ', 'g'), 200) AS query,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int AS seconds
+FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+  AND (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.xact_start < clock_timestamp() - interval '10 s'
+ORDER BY a.xact_start LIMIT 5

@@ -56,7 +56,7 @@ SELECT p.oid::bigint AS oid, n.nspname AS schema, p.proname AS name, p.pronargs 
        p.pronargdefaults AS defaults, p.proargnames::text[] AS argument_names,
        format_type(p.prorettype, NULL) AS returns, t.typtype AS returns_kind, p.proretset AS returns_set,
        p.provolatile AS volatility, p.proparallel AS parallel, p.procost AS cost, l.lanname AS language,
-       p.prosrc AS source, p.provariadic <> 0 AS variadic, pg_get_function_result(p.oid) AS result,
+       coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS source, p.provariadic <> 0 AS variadic, pg_get_function_result(p.oid) AS result,
        p.proallargtypes IS NOT NULL AND p.prorettype = 'record'::regtype AS out_record,
        has_function_privilege(p.oid, 'EXECUTE') AS executable,
        (SELECT array_agg(a.attname ORDER BY a.attnum)::text[] FROM pg_attribute a

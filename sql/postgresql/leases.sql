@@ -1,7 +1,7 @@
 -- name: share_prediction
 -- The prediction's generation, held still until this transaction ends: a rescore waits for it, writers do not.
 SELECT p.generation, p.definition_hash, p.version, c.open_until > clock_timestamp() AS circuit_open,
-       extract(epoch FROM c.open_until - clock_timestamp()) AS circuit_seconds, c.reason, c.failures,
+       CAST(extract(epoch FROM c.open_until - clock_timestamp()) AS double precision) AS circuit_seconds, c.reason, c.failures,
        l.rows_per_claim, l.rows_per_call
 FROM rowscore.prediction p
 LEFT JOIN rowscore.circuit c ON c.prediction = p.name LEFT JOIN rowscore.learned l ON l.prediction = p.name
@@ -10,7 +10,7 @@ WHERE p.name = :prediction FOR SHARE OF p
 -- name: lock_run
 -- The run's cursor, locked alone and first: a snapshot taken before the wait would not see the last lease.
 SELECT r.id, r.kind, r.status, r.pos, r.upper, r.token, r.wrap_seconds,
-       extract(epoch FROM clock_timestamp() - r.wrapped_at) AS since_wrap
+       CAST(extract(epoch FROM clock_timestamp() - r.wrapped_at) AS double precision) AS since_wrap
 FROM rowscore.run r WHERE r.id = :run FOR UPDATE
 
 -- name: find_run
@@ -79,7 +79,7 @@ UPDATE rowscore.run SET wrapped_at = clock_timestamp(), wrap_seconds = :seconds 
 
 -- name: take_over_lease
 -- A new token fences the old owner's changes to the lease; the window may have been cut.
-UPDATE rowscore.lease SET token = :token, hi = CAST(:hi AS jsonb), owner = :owner, attempts = attempts + 1,
+UPDATE rowscore.lease SET token = :token, hi = CAST(:hi AS jsonb), owner = :owner, attempts = :attempts,
        expires_at = clock_timestamp() + make_interval(secs => :ttl)
 WHERE run_id = :run AND token = :old_token
 
@@ -99,6 +99,7 @@ UPDATE rowscore.lease SET expires_at = '-infinity', attempts = attempts - 1 WHER
 -- name: live_leases
 -- The leases that are out, for people.
 SELECT l.run_id, r.kind, l.token, l.lo, l.hi, l.owner, l.attempts,
-       extract(epoch FROM l.expires_at - clock_timestamp()) AS seconds_left
+       CASE WHEN isfinite(l.expires_at)
+         THEN CAST(extract(epoch FROM l.expires_at - clock_timestamp()) AS double precision) ELSE 0 END AS seconds_left
 FROM rowscore.lease l JOIN rowscore.run r ON r.id = l.run_id WHERE r.prediction = :prediction
 ORDER BY l.run_id, l.token

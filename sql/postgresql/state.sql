@@ -10,13 +10,9 @@ SELECT to_regnamespace('rowscore') IS NOT NULL AS schema_exists,
 -- The migration that rowscore's own tables stand at.
 SELECT version_num FROM rowscore.alembic_version
 
--- name: lock_migrations
--- One at a time makes or changes rowscore's own tables; ends with the transaction.
-SELECT pg_advisory_xact_lock(7599103, 1)
-
 -- name: lock_plans
--- One at a time applies or removes; ends with the transaction.
-SELECT pg_advisory_xact_lock(7599103, 2)
+-- One at a time migrates, applies or removes; ends with the transaction.
+SELECT pg_advisory_xact_lock(7599103, 0)
 
 -- name: outlast_timeouts
 -- The transaction that holds the lock stays open and idle while an index is built; no server setting shall end it.
@@ -26,10 +22,6 @@ WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
 -- name: create_own_schema
 -- Where rowscore keeps its own tables.
 CREATE SCHEMA IF NOT EXISTS rowscore
-
--- name: drop_revision_table
--- The last of rowscore's own tables.
-DROP TABLE rowscore.alembic_version
 
 -- name: drop_own_schema
 -- Fails where somebody keeps objects of their own in it.

@@ -21,13 +21,15 @@ WHERE c.oid IN (SELECT d.objoid FROM pg_description d WHERE d.classoid = 'pg_cla
 
 -- name: create_view
 -- Scored rows and the rest in one; each row is in exactly one branch, because the state is never NULL.
+{% macro state_name(alias) %}CASE {{ alias }}.{{ state|id }}{% for s in (states.FAILED, states.SKIPPED, states.EXISTING) %} WHEN {{ s.value }} THEN '{{ s.name.lower() }}'{% endfor %}
+ WHEN {{ states.PENDING.value }} THEN CASE WHEN {{ alias }}.{{ scored_at|id }} IS NULL THEN 'pending' ELSE 'stale' END END{% endmacro %}
 CREATE {{ "OR REPLACE " if replace }}VIEW {{ view }}{{ " WITH (security_invoker = true)" if security_invoker }} AS
 SELECT 'scored'::text AS prediction_state{% for name in columns %}, c.{{ name|id }}{% endfor %}
 
 FROM {{ table }} AS c
 WHERE c.{{ state|id }} = {{ states.SCORED.value }}
 UNION ALL
-SELECT {{ state_name("c", state, scored_at, states) }}{% for name in columns %}, c.{{ name|id }}{% endfor %}
+SELECT {{ state_name("c") }}{% for name in columns %}, c.{{ name|id }}{% endfor %}
 
 FROM {{ table }} AS c
 WHERE c.{{ state|id }} <> {{ states.SCORED.value }}
@@ -37,7 +39,7 @@ WHERE c.{{ state|id }} <> {{ states.SCORED.value }}
 {%- endif %}
 
 UNION ALL
-SELECT {{ state_name("a", state, scored_at, states) }}{% for name in columns %}, {{ answered.get(name, "") or ("a." ~ name|id) }}{% endfor %}
+SELECT {{ state_name("a") }}{% for name in columns %}, {% if name in answered %}{{ answered[name] }}{% else %}a.{{ name|id }}{% endif %}{% endfor %}
 
 FROM (SELECT p.*, {{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$a",
              clock_timestamp() AS "rowscore$once" -- volatile: keeps the call single, and lets a reader's WHERE through
@@ -47,6 +49,10 @@ FROM (SELECT p.*, {{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$
             WHERE c.{{ state|id }} = {{ states.PENDING.value }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}) AS p) AS a
 {%- endif %}
 
+
+-- name: cast_answer
+-- An answer in the column's own type, so that the branches agree; one that does not fit fails in the reader's query.
+CAST({{ answer }} AS {{ type }})
 
 -- name: drop_view
 -- Refused by the database where anything of the user's depends on it.

@@ -40,7 +40,7 @@ def talk(folder: Path, code: str = TALKER, **options: float) -> Process:
 def one(server: PostgresServer, query: str, database: str = "postgres", **login: str) -> object:
     """The one value that a query answers."""
     with psycopg.connect(server.url(database), **login, autocommit=True) as connection:  # type: ignore[arg-type]
-        row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+        row = connection.execute(query).fetchone()
     assert row is not None
     return row[0]
 
@@ -121,7 +121,7 @@ def test_postgres_in_a_long_folder_with_spaces_and_quotes(tmp_path: Path) -> Non
         assert str(one(server, "SHOW server_version")).startswith("18.")
         assert one(server, "SHOW fsync") == "off"
         assert server.url("x").startswith("postgresql://postgres@127.0.0.1:")
-        psql = [server.programs / "psql", server.url(), "-Atc", "SELECT upper('é')"]
+        psql = [str(server.programs / "psql"), server.url(), "-Atc", "SELECT upper('é')"]
         assert subprocess.run(psql, capture_output=True, check=True, timeout=30).stdout.decode() == "É\n"
 
 

@@ -1,4 +1,4 @@
-"""Answers: what fits each kind of output, what is refused in which words, and who is blamed when nothing fits."""
+"""Answers: what fits each kind of output, what is refused in which words, and who is blamed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,12 @@ def test_nothing_is_null_for_every_kind_but_text(raw: str | None, output: Output
         (math.inf, FLOAT, "which is not a finite number"),
         ("1e999", FLOAT, "which is not a finite number"),
         (10**400, FLOAT, "expected a number that fits a double"),
-        pytest.param(10**5000, FLOAT, "expected a number that fits a double, the model answered a value of type int", id="10**5000"),
+        pytest.param(
+            10**5000,
+            FLOAT,
+            "expected a number that fits a double, the model answered a value of type int",
+            id="10**5000",
+        ),
         (True, FLOAT, "expected a number, the model answered True"),
         ("1_000", FLOAT, "expected a number"),
         ("٣", FLOAT, "expected a number"),
@@ -142,9 +147,11 @@ def test_the_models_own_failures_stay_and_are_not_held_against_it() -> None:
 
 
 def test_a_model_that_answers_nothing_usable_is_refused_and_no_row_blamed() -> None:
-    with pytest.raises(ServiceRefusedError, match="none of the model's 10 answers .* answered 'oops'"):
+    with pytest.raises(ServiceRefusedError, match=r"none of the model's 10 answers .* answered 'oops'"):
         check_answers([("oops",)] * MISCONFIGURED_FROM, CHURN)
-    assert all(isinstance(row, RowFailure) for row in check_answers([("oops",)] * (MISCONFIGURED_FROM - 1), CHURN))
+    assert all(
+        isinstance(row, RowFailure) for row in check_answers([("oops",)] * (MISCONFIGURED_FROM - 1), CHURN)
+    )
     one_good = [("oops",)] * 100 + [("1",)]
     assert check_answers(one_good, CHURN)[-1] == (1.0,)
 
@@ -158,7 +165,12 @@ def test_arrays_are_answers() -> None:
 
 
 _values = st.one_of(
-    st.none(), st.floats(), st.integers(), st.text(max_size=8), st.booleans(), st.sampled_from(["1_0", "nan", "0.5", ""])
+    st.none(),
+    st.floats(),
+    st.integers(),
+    st.text(max_size=8),
+    st.booleans(),
+    st.sampled_from(["1_0", "nan", "0.5", ""]),
 )
 
 
@@ -171,10 +183,14 @@ def test_the_fast_path_answers_as_the_slow_one(values: list[Any], output: Output
             return RowFailure
 
     together = check_answers([(value,) for value in values], {"output": output})
-    assert [RowFailure if isinstance(row, RowFailure) else row for row in together] == list(map(alone, values))
+    assert [RowFailure if isinstance(row, RowFailure) else row for row in together] == list(
+        map(alone, values)
+    )
     uniform = [value for value in values if isinstance(value, str)]
     together = check_answers([(value,) for value in uniform], {"output": output})
-    assert [RowFailure if isinstance(row, RowFailure) else row for row in together] == list(map(alone, uniform))
+    assert [RowFailure if isinstance(row, RowFailure) else row for row in together] == list(
+        map(alone, uniform)
+    )
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

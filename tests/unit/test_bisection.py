@@ -1,4 +1,4 @@
-"""Bisection: every poison row and no other is found, in the calls that were promised, and never without evidence."""
+"""Bisection: every poison row and no other is found, in the promised calls, never without evidence."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def test_any_few_poison_rows_are_found_exactly(batch: tuple[int, set[int]]) -> N
     model = Model(poison)
     model.isolate(size)
     assert set(model.found) == poison
-    assert {row: str(error) for row, error in model.found.items()} == {row: f"cannot score {row}" for row in poison}
+    assert {row: str(error) for row, error in model.found.items()} == {
+        row: f"cannot score {row}" for row in poison
+    }
     assert model.scored == Counter(set(range(size)) - poison)
     assert model.calls <= 1 + 2 * len(poison) * levels(size) + 2 * (WITNESSES if len(poison) > 1 else 0)
 
@@ -124,6 +126,16 @@ def test_a_service_that_rejects_everything_is_refused() -> None:
     model = Model(set(range(50)), RowRejectedError)
     with pytest.raises(ServiceRefusedError):
         model.isolate(50)
+
+
+def test_a_service_that_answered_lately_convicts_a_few_rows_but_not_all() -> None:
+    few = Model(set(range(WITNESSES - 1)))
+    isolate(WITNESSES - 1, few.attempt, few.found.__setitem__, presumed=True)
+    assert set(few.found) == few.poison
+    many = Model(set(range(WITNESSES)))
+    with pytest.raises(ServiceUnavailableError):
+        isolate(WITNESSES, many.attempt, many.found.__setitem__, presumed=True)
+    assert not many.found
 
 
 def test_three_rows_of_which_none_succeeds_convict_nobody() -> None:

@@ -37,7 +37,7 @@ def written(*row: Any) -> str:
         (Decimal("0.1000000000000000055511151231257827"), "0.1000000000000000055511151231257827"),
         (date(2026, 11, 1), "2026-11-01"),
         (datetime(2026, 11, 1, 12, 30, tzinfo=UTC), "2026-11-01T12:30:00+00:00"),
-        (datetime(2026, 11, 1), "2026-11-01T00:00:00"),  # noqa: DTZ001 - as a column without time zone gives it
+        (datetime(2026, 11, 1), "2026-11-01T00:00:00"),
         (time(12, 30), "12:30:00"),
         (timedelta(minutes=1, milliseconds=500), "60.5"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
@@ -55,7 +55,11 @@ def written(*row: Any) -> str:
 def test_how_a_value_is_written(value: Any, field: str) -> None:
     assert written(value, "end") == f"{field},end\n"
     # The same in a column of mixed types, which takes the slow path.
-    assert encode(Batch(("a", "b"), [(value, 1), (None, 2), (1, 3), ("x", 4)])).decode().startswith(f"{field},1\n,2\n")
+    assert (
+        encode(Batch(("a", "b"), [(value, 1), (None, 2), (1, 3), ("x", 4)]))
+        .decode()
+        .startswith(f"{field},1\n,2\n")
+    )
 
 
 @pytest.mark.parametrize("value", [b"bytes", bytearray(b"x"), [1, 2], {"a": 1}, object(), 1j])
@@ -74,17 +78,25 @@ def test_a_null_alone_in_its_row_is_not_an_empty_line() -> None:
     assert encode(Batch(("a",), [])) == b""
 
 
-_scalars = st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=12), st.floats(), st.integers())
+_scalars = st.one_of(
+    st.none(), st.text(st.characters(codec="utf-8"), max_size=12), st.floats(), st.integers()
+)
 
 
-@given(st.integers(1, 4).flatmap(lambda width: st.lists(st.tuples(*[_scalars] * width), min_size=1, max_size=8)))
+@given(
+    st.integers(1, 4).flatmap(lambda width: st.lists(st.tuples(*[_scalars] * width), min_size=1, max_size=8))
+)
 def test_what_is_written_reads_back(rows: list[tuple[Any, ...]]) -> None:
     content = encode(Batch(tuple(map(str, range(len(rows[0])))), rows)).decode()
     read = list(csv.reader(io.StringIO(content, newline=""), strict=True))
     assert read == [["" if value is None else str(value) for value in row] for row in rows]
 
 
-@given(st.lists(st.tuples(st.text(st.characters(codec="utf-8"), max_size=12), st.floats()), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8"), max_size=12), st.floats()), min_size=1, max_size=8
+    )
+)
 def test_our_own_reader_agrees(rows: list[tuple[Any, ...]]) -> None:
     assert decode(encode(Batch(("a", "b"), rows)), len(rows)) == [tuple(map(str, row)) for row in rows]
 

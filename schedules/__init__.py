@@ -1,0 +1,1 @@
+"""The beat table: what Celery beat sends when, built from rowscore.toml."""

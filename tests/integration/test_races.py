@@ -1,0 +1,288 @@
+"""Races between rowscore and the application, each with real connections and ordered by events."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.conftest import Connect
+from tests.support.predictions import (
+    Barrier,
+    add_items,
+    add_up,
+    applied,
+    calls,
+    configuration,
+    drain,
+    make_items,
+    opened,
+    states,
+)
+from worker.errors import StaleDefinitionError
+from worker.states import RowState
+
+PYTHON = {"model": {"python": "tests.support.predictions:add_up"}}
+PENDING, SCORED = RowState.PENDING.value, RowState.SCORED.value
+
+
+@pytest.mark.parametrize("mode", ["update", "select"])
+def test_rows_that_a_session_holds_are_stepped_over_and_not_paid_for(
+    database_url: str, connect: Connect, mode: str
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, model={"sql": "predict", "mode": mode})) as engine:
+        applied(engine)
+        add_items(application, 100)
+        holder = connect(autocommit=False)
+        holder.execute("SELECT FROM items WHERE id BETWEEN 11 AND 20 FOR UPDATE")
+        summary = drain(engine)
+        if mode == "update":
+            assert calls(application) == 90
+        assert summary.scored == 90
+        assert states(application) == {PENDING: 10, SCORED: 90}
+        holder.rollback()
+        calls(application)
+        assert drain(engine).scored == 10
+        assert calls(application) == 10
+        assert states(application) == {SCORED: 100}
+
+
+def test_the_worker_side_model_is_not_called_for_rows_that_a_session_holds(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, **PYTHON), add_up) as engine:
+        applied(engine)
+        add_items(application, 100)
+        holder = connect(autocommit=False)
+        holder.execute("UPDATE items SET note = 'held' WHERE id <= 30")
+        summary = drain(engine)
+        assert (summary.scored, summary.call_rows) == (70, 70)
+        holder.commit()
+        summary = drain(engine)
+        assert (summary.scored, summary.call_rows) == (30, 30)
+
+
+def test_an_update_of_the_inputs_between_read_and_write_leaves_the_row_pending(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    model = Barrier()
+    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        add_items(application, 10)
+        running = pool.submit(drain, engine, seconds=0.001)
+        assert model.entered.wait(30)
+        application.execute("UPDATE items SET a = 1000 WHERE id = 3")
+        model.released.set()
+        summary = running.result()
+        assert (summary.scored, summary.lost) == (9, 1)
+        assert application.execute("SELECT p, churn_state FROM items WHERE id = 3").fetchone() == (None, PENDING)
+        drain(engine)
+        assert application.execute("SELECT p, churn_state FROM items WHERE id = 3").fetchone() == (1010.0, SCORED)
+
+
+def test_an_update_of_the_inputs_that_bypasses_the_trigger_is_caught_by_the_fingerprint(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    model = Barrier()
+    config = configuration(database_url, **PYTHON, on_input_change="ignore")
+    with opened(config, model) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        add_items(application, 5)
+        running = pool.submit(drain, engine, seconds=0.001)
+        assert model.entered.wait(30)
+        application.execute("UPDATE items SET b = 11 WHERE id = 5")
+        application.execute("UPDATE items SET note = 'not an input' WHERE id = 4")
+        model.released.set()
+        assert running.result().scored == 4
+        assert application.execute("SELECT p FROM items WHERE id = 5").fetchone() == (None,)
+
+
+def test_a_row_deleted_meanwhile_stays_deleted(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    model = Barrier()
+    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        add_items(application, 5)
+        running = pool.submit(drain, engine)
+        assert model.entered.wait(30)
+        application.execute("DELETE FROM items WHERE id = 2")
+        model.released.set()
+        summary = running.result()
+        assert (summary.scored, summary.lost) == (4, 1)
+        assert application.execute("SELECT count(*) FROM items").fetchone() == (4,)
+
+
+def test_a_row_inserted_into_a_live_window_is_scored_on_a_later_pass(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    model = Barrier()
+    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        application.execute("INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE SELECT i, i, 0 FROM generate_series(2, 20, 2) i")
+        late = connect(autocommit=False)
+        late.execute("INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE VALUES (7, 7, 0)")
+        running = pool.submit(drain, engine)
+        assert model.entered.wait(30)
+        application.execute("INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE VALUES (5, 5, 0)")
+        model.released.set()
+        assert running.result().scored == 11, "the same drain finds it when it wraps"
+        late.commit()
+        assert drain(engine).scored == 1, "a low key that committed late is found on the next pass"
+        assert states(application) == {SCORED: 12}
+
+
+def test_a_write_steps_over_a_row_that_the_application_holds_and_keeps_the_answers(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    model = Barrier()
+    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        add_items(application, 50)
+        running = pool.submit(drain, engine, seconds=0.001)
+        assert model.entered.wait(30)
+        holder = connect(autocommit=False)
+        holder.execute("SELECT FROM items WHERE id = 25 FOR UPDATE")
+        waiter = connect()
+        model.released.set()
+        summary = running.result()
+        assert (summary.scored, summary.lost) == (49, 1)
+        assert waiter.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,)
+        holder.rollback()
+        assert drain(engine).scored == 1
+
+
+def test_two_drains_at_once_score_each_row_once(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    config = configuration(database_url, max_rows_per_claim=100, workers=2)
+    with opened(config) as one, opened(config) as two, ThreadPoolExecutor(2) as pool:
+        applied(one)
+        add_items(application, 3000)
+        first, second = pool.submit(drain, one), pool.submit(drain, two)
+        assert first.result().scored + second.result().scored == 3000
+        drain(one)
+        assert calls(application) == 3000
+        assert states(application) == {SCORED: 3000}
+        assert application.execute("SELECT count(*) FROM items WHERE p <> a + b").fetchone() == (0,)
+
+
+def test_the_window_of_a_dead_worker_is_taken_over_and_its_late_answer_is_still_right(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    frozen = Barrier()
+    config = configuration(database_url, **PYTHON)
+    with opened(config, frozen) as one, opened(config, add_up) as two, ThreadPoolExecutor(1) as pool:
+        applied(one)
+        add_items(application, 40)
+        running = pool.submit(drain, one, seconds=0.001)
+        assert frozen.entered.wait(30)
+        assert drain(two).scored == 0, "the lease holds"
+        application.execute("UPDATE rowscore.lease SET expires_at = clock_timestamp() - interval '1 s'")
+        application.execute("UPDATE items SET a = -1 WHERE id = 40")
+        assert drain(two).scored == 40, "taken over"
+        application.execute("UPDATE items SET churn_state = 0, p = NULL WHERE id IN (1, 40)")
+        frozen.released.set()
+        summary = running.result()
+        assert (summary.scored, summary.lost) == (1, 39), "written only where it is still right"
+        rows = application.execute("SELECT id, p FROM items WHERE id IN (1, 40) ORDER BY id").fetchall()
+        assert rows == [(1, 11.0), (40, None)]
+
+
+def test_a_frozen_worker_that_wakes_after_a_new_model_version_writes_nothing(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    old = configuration(database_url, **PYTHON, version={"column": "model", "value": "1"})
+    new = configuration(database_url, **PYTHON, version={"column": "model", "value": "2"})
+    frozen = Barrier()
+    with opened(old, frozen) as one, opened(new, add_up) as two, ThreadPoolExecutor(1) as pool:
+        applied(one)
+        add_items(application, 30)
+        running = pool.submit(drain, one, seconds=60)
+        assert frozen.entered.wait(30)
+        applied(two)
+        frozen.released.set()
+        summary = running.result()
+        assert (summary.scored, summary.ended) == (0, "a newer generation of the prediction began")
+        with pytest.raises(StaleDefinitionError, match="model version '1'"):
+            drain(one)
+        assert states(application) == {PENDING: 30}
+        assert drain(two).scored == 30
+        assert application.execute("SELECT DISTINCT model FROM items").fetchall() == [("2",)]
+
+
+def test_child_rows_can_be_inserted_while_a_batch_is_being_written(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    application.execute("CREATE TABLE children (item bigint REFERENCES items)")
+    application.execute("SELECT pg_advisory_lock(1)")
+    application.execute(
+        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM nextval('calls'); PERFORM pg_advisory_lock_shared(1); RETURN a + b; END $$"""
+    )
+    child = connect()
+    child.execute("SET lock_timeout = '5s'")
+    with opened(configuration(database_url)) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        add_items(application, 10)
+        running = pool.submit(drain, engine)
+        while not child.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone()[0]:
+            pass
+        child.execute("INSERT INTO children SELECT id FROM items")
+        application.execute("SELECT pg_advisory_unlock(1)")
+        assert running.result().scored == 10
+
+
+def test_leases_that_are_out_are_never_more_than_workers(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    model = Barrier()
+    config = configuration(database_url, **PYTHON, workers=1)
+    with opened(config, model) as one, opened(config, add_up) as two, ThreadPoolExecutor(1) as pool:
+        applied(one)
+        add_items(application, 10)
+        running = pool.submit(drain, one)
+        assert model.entered.wait(30)
+        summary = drain(two)
+        assert summary.scored == 0
+        assert "leases are out" in summary.ended
+        model.released.set()
+        assert running.result().scored == 10
+
+
+def test_stop_hands_the_window_back(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    config = configuration(database_url, **PYTHON, max_rows_per_batch=10, concurrency=1)
+    reached = threading.Event()
+    with opened(config) as engine:
+
+        def stopping(batch: object) -> list[tuple[float]]:
+            reached.set()
+            engine.stop.set()
+            return add_up(batch)  # type: ignore[arg-type]
+
+        engine._models.clear()
+        with opened(config, stopping) as one:
+            one.stop = engine.stop
+            applied(one)
+            add_items(application, 30)
+            summary = drain(one)
+        assert reached.is_set()
+        assert summary.scored == 10, "what was paid for is written"
+        assert application.execute("SELECT count(*) FROM rowscore.lease WHERE expires_at > now()").fetchone() == (0,)
+    with opened(config, add_up) as engine:
+        assert drain(engine).scored == 20

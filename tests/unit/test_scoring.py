@@ -1,0 +1,387 @@
+"""Scoring a batch: what is sent, how often and in what sizes, what is kept, and who is blamed."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.answers import OutputKind, OutputType
+from worker.bisection import WITNESSES
+from worker.errors import (
+    FailureClass,
+    LeaseLostError,
+    ModelError,
+    PayloadTooLargeError,
+    RowFaultError,
+    RowRejectedError,
+    ServiceRefusedError,
+    ServiceTimeoutError,
+    ServiceUnavailableError,
+    ThrottledError,
+)
+from worker.models.protocol import Answer, Batch, RowFailure
+from worker.patience import Patience
+from worker.scoring import Scores, score
+
+OUTPUTS = {"p": OutputType(OutputKind.FLOAT)}
+HURRIED = Patience(first_wait=0.001, longest_wait=0.01, throttle_wait=0.001, throttle_seconds=0.05)
+
+
+class Doubler:
+    """Answers each row's number twice over, after `before` had a look at the rows and may have raised."""
+
+    def __init__(self, before: Callable[[list[Any]], object] = lambda _rows: None) -> None:
+        self.before = before
+        self.calls: list[list[Any]] = []
+        self.sent: Counter[Any] = Counter()
+        self.lock = threading.Lock()
+
+    def call(self, batch: Batch) -> list[Answer | RowFailure]:
+        rows = [row[0] for row in batch.rows]
+        with self.lock:
+            self.calls.append(rows)
+        self.before(rows)
+        with self.lock:
+            self.sent.update(rows)
+        return [(row * 2.0,) for row in rows]
+
+    def check(self) -> str:
+        return "here"
+
+    def close(self) -> None:
+        pass
+
+
+def scored(model: Any, rows: Any, **options: Any) -> Scores:
+    settings: dict[str, Any] = {"rows_per_call": 1000, "patience": HURRIED, **options}
+    return score(model, Batch(("n",), [(row,) for row in rows]), OUTPUTS, **settings)
+
+
+def raising(*errors: ModelError | None) -> Callable[[list[Any]], None]:
+    """Raises the errors in order, one a call, and then nothing."""
+    left = list(errors)
+
+    def before(_rows: list[Any]) -> None:
+        if left and (error := left.pop(0)):
+            raise error
+
+    return before
+
+
+def failing_for(*poison: Any, error: type[ModelError] = RowFaultError) -> Callable[[list[Any]], None]:
+    def before(rows: list[Any]) -> None:
+        if bad := set(poison) & set(rows):
+            raise error(f"cannot score {min(bad)}")
+
+    return before
+
+
+def test_one_call_scores_a_batch() -> None:
+    model = Doubler()
+    scores = scored(model, range(5))
+    assert scores.outcomes == [(0.0,), (2.0,), (4.0,), (6.0,), (8.0,)]
+    assert scores.fault is None
+    assert (scores.statistics.calls, scores.statistics.rows, scores.statistics.sizes) == (1, 5, [5])
+    assert len(scores.statistics.seconds) == 1
+    assert scores.rows_per_call == 1000
+
+
+def test_an_empty_batch_is_no_call() -> None:
+    model = Doubler()
+    assert scored(model, []).outcomes == []
+    assert not model.calls
+
+
+@given(
+    st.lists(st.integers(0, 40), max_size=60),
+    st.integers(1, 20),
+    st.integers(1, 3),
+    st.sets(st.integers(0, 40)),
+)
+def test_every_row_has_its_outcome_and_is_paid_for_once(
+    rows: list[int], rows_per_call: int, concurrency: int, poison: set[int]
+) -> None:
+    model = Doubler(failing_for(*poison, error=RowRejectedError))
+    scores = scored(model, rows, rows_per_call=rows_per_call, concurrency=concurrency, proven=True)
+    if scores.fault:
+        assert len(set(rows) & poison) >= WITNESSES
+        assert not model.sent
+        return
+    for row, outcome in zip(rows, scores.outcomes, strict=True):
+        if row in poison:
+            assert outcome == RowFailure(FailureClass.ROW_PERMANENT, f"cannot score {row}")
+        else:
+            assert outcome == (row * 2.0,)
+    assert model.sent == Counter(set(rows) - poison)
+    assert max(map(len, model.calls), default=0) <= rows_per_call
+    assert scores.statistics.calls == len(model.calls)
+    assert scores.statistics.rows == sum(map(len, model.calls))
+
+
+def test_equal_rows_are_sent_once_and_share_their_answer() -> None:
+    model = Doubler()
+    scores = scored(model, [7, 7, 1, 7, True, 1.0])
+    assert scores.outcomes == [(14.0,), (14.0,), (2.0,), (14.0,), (2.0,), (2.0,)]
+    assert list(map(repr, model.calls[0])) == ["7", "1", "True", "1.0"]
+
+
+def test_requests_are_in_flight_together() -> None:
+    meeting = threading.Barrier(3, timeout=10)
+    model = Doubler(lambda _rows: meeting.wait())
+    scores = scored(model, range(9), rows_per_call=3, concurrency=3)
+    assert scores.outcomes == [(row * 2.0,) for row in range(9)]
+
+
+def test_a_poison_row_in_one_call_fails_alone() -> None:
+    model = Doubler(failing_for(4321))
+    scores = scored(model, range(5000), concurrency=4)
+    assert scores.outcomes[4321] == RowFailure(FailureClass.ROW_TEMPORARY, "cannot score 4321")
+    assert scores.outcomes.count(None) == 0
+    assert sum(isinstance(outcome, RowFailure) for outcome in scores.outcomes) == 1
+    assert scores.statistics.calls <= 5 + 2 * 10
+    assert scores.fault is None
+
+
+def test_a_service_that_fails_on_everything_blames_no_row() -> None:
+    model = Doubler(failing_for(*range(5000)))
+    scores = scored(model, range(5000), concurrency=2)
+    assert isinstance(scores.fault, ServiceUnavailableError)
+    assert scores.outcomes == [None] * 5000
+    assert scores.statistics.calls <= 25
+
+
+def test_one_row_a_call_needs_evidence_too() -> None:
+    scores = scored(Doubler(failing_for(*range(30))), range(30), rows_per_call=1)
+    assert isinstance(scores.fault, ServiceUnavailableError)
+    assert scores.statistics.calls <= 9
+    mixed = scored(Doubler(failing_for(*range(5))), range(30), rows_per_call=1)
+    assert mixed.fault is None
+    assert [isinstance(outcome, RowFailure) for outcome in mixed.outcomes] == [True] * 5 + [False] * 25
+
+
+def test_a_service_that_answered_lately_may_convict_a_few_rows_alone() -> None:
+    scores = scored(Doubler(failing_for(1, 2)), [1, 2], proven=True)
+    assert scores.fault is None
+    assert all(isinstance(outcome, RowFailure) for outcome in scores.outcomes)
+
+
+def test_a_service_that_answered_lately_and_breaks_now_blames_no_row() -> None:
+    scores = scored(Doubler(failing_for(*range(5000))), range(5000), concurrency=4, proven=True)
+    assert isinstance(scores.fault, ServiceUnavailableError)
+    assert scores.outcomes == [None] * 5000
+    assert scores.statistics.calls <= 25
+
+
+def test_a_short_failure_of_the_service_is_tried_again() -> None:
+    model = Doubler(raising(ServiceUnavailableError("502"), ServiceUnavailableError("reset")))
+    scores = scored(model, range(3))
+    assert scores.fault is None
+    assert scores.outcomes == [(0.0,), (2.0,), (4.0,)]
+    assert (scores.statistics.calls, scores.statistics.retries, scores.statistics.throttled) == (3, 2, 0)
+
+
+def test_a_long_failure_ends_the_batch_and_keeps_what_was_paid_for() -> None:
+    down = [ServiceUnavailableError("502")] * 3
+    scores = scored(Doubler(raising(None, *down)), range(30), rows_per_call=10)
+    assert str(scores.fault) == "502"
+    assert scores.outcomes == [(row * 2.0,) for row in range(10)] + [None] * 20
+    assert scores.statistics.retries == 2
+
+
+def test_a_service_that_asks_for_a_long_pause_is_not_asked_again() -> None:
+    scores = scored(Doubler(raising(ServiceUnavailableError("down", retry_after=60))), range(3))
+    assert isinstance(scores.fault, ServiceUnavailableError)
+    assert scores.fault.retry_after == 60
+    assert scores.statistics.calls == 1
+
+
+def test_throttling_is_waited_for_and_charged_to_nobody() -> None:
+    errors = (ThrottledError("429", retry_after=0.01), ThrottledError("429"))
+    scores = scored(Doubler(raising(*errors)), range(3))
+    assert scores.fault is None
+    assert scores.statistics.throttled == 2
+    assert scores.statistics.retries == 2
+
+
+def test_throttling_that_lasts_is_reported_as_such() -> None:
+    scores = scored(Doubler(raising(*[ThrottledError("429")] * 9)), range(3))
+    assert isinstance(scores.fault, ThrottledError)
+    assert (scores.statistics.calls, scores.statistics.throttled) == (3, 3)
+    assert scores.outcomes == [None] * 3
+    patient = scored(Doubler(raising(ThrottledError("429", retry_after=30))), range(3))
+    assert isinstance(patient.fault, ThrottledError)
+    assert patient.fault.retry_after == 30
+    assert patient.statistics.calls == 1
+
+
+def test_throttling_does_not_use_up_the_attempts() -> None:
+    errors = [
+        ThrottledError("429"),
+        ServiceUnavailableError("502"),
+        ThrottledError("429"),
+        ServiceUnavailableError("5"),
+    ]
+    assert scored(Doubler(raising(*errors)), range(3)).fault is None
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_wait_ends_at_once_when_the_process_is_asked_to_stop(concurrency: int) -> None:
+    stop = threading.Event()
+
+    def before(_rows: list[Any]) -> None:
+        stop.set()
+        raise ThrottledError("429", retry_after=600)
+
+    endless = Patience(throttle_seconds=3600)
+    scores = scored(
+        Doubler(before), range(9), rows_per_call=1, concurrency=concurrency, stop=stop, patience=endless
+    )
+    assert scores.fault is None
+    assert scores.outcomes == [None] * 9
+
+
+def test_stop_is_looked_at_between_calls() -> None:
+    stop = threading.Event()
+    scores = scored(Doubler(lambda _rows: stop.set()), range(30), rows_per_call=10, stop=stop)
+    assert scores.outcomes == [(row * 2.0,) for row in range(10)] + [None] * 20
+    assert scores.fault is None
+    unused = Doubler()
+    assert scored(unused, range(3), stop=stop).outcomes == [None] * 3
+    assert not unused.calls
+
+
+def at_most(most: int, error: type[ModelError] = PayloadTooLargeError) -> Callable[[list[Any]], None]:
+    def before(rows: list[Any]) -> None:
+        if len(rows) > most:
+            raise error(f"{len(rows)} are too many")
+
+    return before
+
+
+def test_too_large_a_payload_halves_the_calls_and_the_size_is_learned() -> None:
+    model = Doubler(at_most(300))
+    scores = scored(model, range(5000))
+    assert scores.fault is None
+    assert scores.outcomes == [(row * 2.0,) for row in range(5000)]
+    assert scores.rows_per_call == 250
+    assert scores.statistics.calls <= 5000 // 250 + 3
+
+
+def test_a_single_row_that_is_too_large_fails_for_good_and_slows_nobody() -> None:
+    model = Doubler(failing_for(0, error=PayloadTooLargeError))
+    scores = scored(model, range(5000))
+    assert scores.outcomes[0] == RowFailure(
+        FailureClass.ROW_PERMANENT, "this row alone is too large: cannot score 0"
+    )
+    assert scores.outcomes[1:] == [(row * 2.0,) for row in range(1, 5000)]
+    assert scores.rows_per_call == 1000
+    assert scores.statistics.calls <= 5 + 2 * 10
+    assert isinstance(scored(model, [0]).outcomes[0], RowFailure)
+
+
+def test_timeouts_halve_the_calls_twice() -> None:
+    scores = scored(Doubler(at_most(250, ServiceTimeoutError)), range(1000))
+    assert scores.fault is None
+    assert scores.rows_per_call == 250
+    hopeless = scored(Doubler(at_most(0, ServiceTimeoutError)), range(1000))
+    assert isinstance(hopeless.fault, ServiceTimeoutError)
+    assert hopeless.statistics.calls == 3
+    assert hopeless.rows_per_call == 125
+
+
+def test_a_row_that_hangs_alone_where_others_do_not_is_convicted() -> None:
+    model = Doubler(failing_for(5, error=ServiceTimeoutError))
+    scores = scored(model, range(8), rows_per_call=1)
+    assert scores.fault is None
+    assert isinstance(scores.outcomes[5], RowFailure)
+    assert scores.outcomes[5].failure is FailureClass.ROW_TEMPORARY
+    alone = scored(model, [5])
+    assert isinstance(alone.fault, ServiceTimeoutError)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_refusal_ends_the_batch(concurrency: int) -> None:
+    model = Doubler(raising(None, ServiceRefusedError("403")))
+    scores = scored(model, range(100), rows_per_call=10, concurrency=concurrency)
+    assert str(scores.fault) == "403"
+    assert scores.statistics.calls <= 1 + concurrency * 2
+    assert (0.0,) in scores.outcomes
+    assert None in scores.outcomes
+
+
+def test_an_answer_that_does_not_fit_fails_its_row_alone() -> None:
+    class Odd(Doubler):
+        def call(self, batch: Batch) -> list[Answer | RowFailure]:
+            answers = super().call(batch)
+            return [("n/a",) if answer == (6.0,) else answer for answer in answers]
+
+    scores = scored(Odd(), range(5))
+    message = "p: expected a number, the model answered 'n/a'"
+    assert scores.outcomes[3] == RowFailure(FailureClass.ROW_PERMANENT, message)
+    assert scores.outcomes[4] == (8.0,)
+
+
+def test_a_model_that_answers_nonsense_blames_no_row_even_in_small_calls() -> None:
+    class Nonsense(Doubler):
+        def call(self, batch: Batch) -> list[Answer | RowFailure]:
+            return [("<html>",)] * len(batch)
+
+    scores = scored(Nonsense(), range(12), rows_per_call=3)
+    assert isinstance(scores.fault, ServiceRefusedError)
+    assert scores.outcomes == [None] * 12
+    one_input = scored(Nonsense(), [7] * 100)
+    assert one_input.fault is None
+    assert all(isinstance(outcome, RowFailure) for outcome in one_input.outcomes)
+
+
+def test_a_wrong_number_of_answers_is_bisected() -> None:
+    class Forgetful(Doubler):
+        def call(self, batch: Batch) -> list[Answer | RowFailure]:
+            return [answer for answer in super().call(batch) if answer != (6.0,)]
+
+    scores = scored(Forgetful(), range(8))
+    assert scores.outcomes[3] == RowFailure(
+        FailureClass.ROW_TEMPORARY, "the model answered 0 rows where 1 were sent"
+    )
+    assert scores.outcomes[4] == (8.0,)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_the_hook_runs_before_each_call_in_the_calling_thread(concurrency: int) -> None:
+    threads: list[threading.Thread] = []
+    model = Doubler()
+    scored(
+        model,
+        range(50),
+        rows_per_call=10,
+        concurrency=concurrency,
+        before_call=lambda: threads.append(threading.current_thread()),
+    )
+    assert threads == [threading.current_thread()] * 5
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_the_hook_raises_leaves(concurrency: int) -> None:
+    model = Doubler()
+
+    def hook() -> None:
+        if model.calls:
+            raise LeaseLostError
+
+    with pytest.raises(LeaseLostError):
+        scored(model, range(50), rows_per_call=10, concurrency=concurrency, before_call=hook)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_mistake_in_a_model_is_not_hidden(concurrency: int) -> None:
+    def before(_rows: list[Any]) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        scored(Doubler(before), range(50), rows_per_call=10, concurrency=concurrency)

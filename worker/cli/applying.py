@@ -1,0 +1,138 @@
+"""`rowscore apply` and `rowscore remove`: print each change as it is made, or its SQL for the DBA."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.figures import counted, duration
+from worker.cli.output import Output, is_terminal
+from worker.cli.session import SET_UP, Json, Name, session_of
+
+if TYPE_CHECKING:
+    from worker.changes import Change
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL for psql, and change nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(rich_help_panel=SET_UP)(apply)
+    app.command(rich_help_panel=SET_UP)(remove)
+
+
+def apply(context: typer.Context, name: Name = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Make what a prediction needs: columns, index, view, trigger.
+
+    A second time it does nothing, and after a crash it goes on. Rows that are there already wait for
+    `rowscore backfill`: nothing is scored, and nobody pays, by `apply` itself.
+
+    Example:
+        rowscore apply churn
+        rowscore apply churn --dry-run > for-the-dba.sql
+    """
+    from worker.apply import apply as make
+
+    session = session_of(context)
+    output = session.output(as_json)
+    with session.engine() as engine:
+        prediction = engine.prediction(name)
+        database, materialisation = engine.database(prediction), engine.materialisation(prediction)
+        if dry_run:
+            changes = make(database, materialisation, dry_run=True)
+            _print_sql(output, f"rowscore apply {prediction.name}", changes)
+        else:
+            started = time.monotonic()
+            changes = make(database, materialisation, on_change=_teller(output), on_wait=output.waiting)
+            _summarise(output, changes, started, f"{prediction.name} is applied to {materialisation.table.label}")
+            if changes:
+                output.say(f"Rows that come from now on: rowscore run {prediction.name}, or Celery.")
+                output.say(f"Rows that were there before: rowscore backfill {prediction.name}")
+    output.document(_document(prediction.name, dry_run, changes))
+
+
+def remove(
+    context: typer.Context,
+    name: Name = None,
+    drop_outputs: Annotated[
+        bool, typer.Option("--drop-outputs", help="Drop the predictions too: the output columns that `apply` made.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Undo `apply`; the predictions stay unless --drop-outputs is given.
+
+    Columns that were there before `apply` always stay. Something of yours that depends on what would
+    be dropped is named, and then nothing happens.
+
+    Example:
+        rowscore remove churn
+        rowscore remove churn --drop-outputs --yes
+    """
+    from worker.apply import remove as undo
+
+    session = session_of(context)
+    output = session.output(as_json)
+    with session.engine() as engine:
+        prediction = engine.prediction(name)
+        database = engine.database(prediction)
+        changes = undo(database, prediction, drop_outputs=drop_outputs, dry_run=True)
+        if dry_run:
+            _print_sql(output, f"rowscore remove {prediction.name}", changes)
+        else:
+            if changes and not yes:
+                _confirm(output, prediction.name, changes)
+            started = time.monotonic()
+            changes = undo(
+                database, prediction, drop_outputs=drop_outputs, on_change=_teller(output), on_wait=output.waiting
+            )
+            _summarise(output, changes, started, f"{prediction.name} is removed")
+    output.document(_document(prediction.name, dry_run, changes))
+
+
+def _teller(output: Output) -> Callable[[Change], None]:
+    return lambda change: output.say(f"  {change.title}")
+
+
+def _summarise(output: Output, changes: Sequence[Change], started: float, done: str) -> None:
+    if not changes:
+        output.say(f"{done}: nothing to do.")
+    else:
+        output.say(f"{done}: {counted(len(changes), 'change')} in {duration(time.monotonic() - started)}.", "good")
+
+
+def _print_sql(output: Output, command: str, changes: Sequence[Change]) -> None:
+    """SQL that psql executes; all words are comments. Only the document goes out where JSON was asked for."""
+    if output.as_json:
+        return
+    if not changes:
+        output.say(f"-- {command}: nothing to do")
+        return
+    output.say(f"-- {command}: {counted(len(changes), 'change')}, to be run in this order by")
+    output.say("--   psql --set ON_ERROR_STOP=1 --file THIS_FILE")
+    output.say("-- without --single-transaction: an index that is built concurrently refuses to run in one.")
+    for number, change in enumerate(changes, 1):
+        output.say(f"\n-- {number}. {change.title}")
+        if change.lock:
+            output.say(f"-- lock: {change.lock}")
+        output.say(change.script)
+
+
+def _confirm(output: Output, name: str, changes: Sequence[Change]) -> None:
+    from worker.errors import ConfigurationError
+
+    if not is_terminal(sys.stdin):
+        raise ConfigurationError(f"remove {name}: nobody is there to be asked; say --yes, or --dry-run to look first")
+    for change in changes:
+        output.note(f"  {change.title}", "warn" if change.destructive else None)
+    typer.confirm(f"Remove {name}?", abort=True, err=True)
+
+
+def _document(name: str, dry_run: bool, changes: Sequence[Change]) -> dict[str, object]:
+    return {"prediction": name, "dry_run": dry_run, "changes": [asdict(change) for change in changes]}

@@ -1,0 +1,123 @@
+"""The configuration as it is in effect, defaults included, as plain data and as TOML; secrets are never in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worker.config import Configuration, Input, Prediction
+
+HIDDEN = "***"
+_REFERENCE = re.compile(r"(\w+ )?\$(\w+|\{\w+\})|file:.+")  # `$NAME`, `Bearer $NAME`, `file:/run/secrets/x`
+_PASSWORD = re.compile(r"(://[^:/?#\s]*:)(.*)(?=@)")
+_TOKEN = re.compile(r"(https?://)[^/@:\s]+(?=@)")
+_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pw|secret|token|key|sig|auth|code|cred)[^=&]*=)[^&#]*", re.IGNORECASE)
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
+
+
+def masked(text: str) -> str:
+    """A URL without its password, token and secret parameters; references to secrets are shown as they are."""
+    if _REFERENCE.fullmatch(text):
+        return text
+    text = _PASSWORD.sub(rf"\1{HIDDEN}", text)
+    text = _TOKEN.sub(rf"\1{HIDDEN}", text)
+    return _PARAMETER.sub(rf"\1{HIDDEN}", text)
+
+
+def duration_text(duration: timedelta) -> str:
+    """A duration as the file writes it: `500ms`, `30s`, `5m`, `2h`."""
+    seconds = duration.total_seconds()
+    if seconds != int(seconds):
+        return f"{seconds * 1000:g}ms"
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds % size == 0), (1, "s"))
+    return f"{int(seconds) // size}{unit}"
+
+
+def effective(configuration: Configuration, name: str | None = None) -> dict[str, Any]:
+    """Everything that is in effect; None where a value comes from the table (key) or nothing is wanted.
+
+    Args:
+        name: that prediction alone.
+    """
+    names = list(configuration.predictions) if name is None else [configuration.prediction(name).name]
+    databases = {key: masked(value) for key, value in configuration.databases.items()}
+    return {
+        "path": configuration.path,
+        "database": None if configuration.database is None else masked(configuration.database),
+        **({"databases": databases} if databases else {}),
+        "broker": masked(configuration.broker),
+        "predictions": {each: _prediction(configuration.predictions[each]) for each in names},
+    }
+
+
+def _prediction(prediction: Prediction) -> dict[str, Any]:
+    values = {field: _value(getattr(prediction, field)) for field in type(prediction).model_fields if field != "name"}
+    values["inputs"] = [_input(item) for item in prediction.inputs]
+    values["model"] = _model(prediction.model.model_dump())
+    values["view"] = prediction.view_name or False
+    values["state"], values["scored_at"] = prediction.state_column, prediction.scored_at_column
+    return values
+
+
+def _model(values: dict[str, Any]) -> dict[str, Any]:
+    shown = {field: _value(value) for field, value in values.items()}
+    if "http" in shown:
+        shown["http"] = masked(shown["http"])
+        headers = shown["headers"].items()
+        shown["headers"] = {key: text if _REFERENCE.fullmatch(text) else HIDDEN for key, text in headers}
+    return shown
+
+
+def _input(item: Input) -> Any:
+    if item.name == item.column and item.default is None:
+        return item.column
+    values = {"name": item.name, "column": item.column, "sql": item.sql, "default": item.default}
+    return {field: value for field, value in values.items() if value is not None}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return value.model_dump() if hasattr(value, "model_dump") else value
+
+
+def as_toml(configuration: Configuration, name: str | None = None) -> str:
+    """The same as a file that rowscore would read back; what has no value is a comment."""
+    values = effective(configuration, name)
+    predictions, databases = values.pop("predictions"), values.pop("databases", {})
+    lines = [f"# {values.pop('path')}, with every default written out", *_assignments(values)]
+    if databases:
+        lines += ["", "[databases]", *_assignments(databases)]
+    for each, section in predictions.items():
+        lines += ["", f"[predictions.{_key(each)}]", *_assignments(section)]
+    return "\n".join(lines)
+
+
+def _assignments(values: dict[str, Any]) -> list[str]:
+    comments = {"key": "the table's primary key", "max_rows_per_batch": "the model's own"}
+    width = max(len(_key(field)) for field in values)
+    return [
+        f"{_key(field).ljust(width)} = {_toml(value)}"
+        if value is not None
+        else f"# {_key(field).ljust(width - 2)} = {comments.get(field, 'not set')}"
+        for field, value in values.items()
+    ]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        inside = ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items() if item is not None)
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(text: str) -> str:
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,94 @@
+"""`rowscore sql`: the SQL that rowscore runs, by name, as it reads for a prediction; it runs none of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from worker.cli.output import Output
+from worker.cli.session import OTHER, Json, Session, session_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="sql", rich_help_panel=OTHER)(show_sql)
+
+
+def show_sql(
+    context: typer.Context,
+    statement: Annotated[
+        str | None, typer.Argument(metavar="STATEMENT", help="Its name; without one, all are listed.", show_default=False)
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option("--prediction", "-p", metavar="NAME", help="For this prediction; needed when the file has several."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the SQL that rowscore runs: all statements by name, or one as it is for a prediction.
+
+    Values are always bound and shown as :name.
+
+    Example:
+        rowscore sql
+        rowscore sql write_rows --prediction churn
+    """
+    session = session_of(context)
+    output = session.output(as_json)
+    if statement is None:
+        _list(output)
+    else:
+        _print_one(session, output, statement, prediction)
+
+
+def _list(output: Output) -> None:
+    import sql
+
+    known = sql.load("postgresql")
+    if not output.as_json:
+        width = max(map(len, known))
+        for name in sorted(known):
+            output.say(f"{name.ljust(width)}  {known[name].purpose}")
+    output.document({name: known[name].purpose for name in sorted(known)})
+
+
+def _print_one(session: Session, output: Output, name: str, prediction: str | None) -> None:
+    import sql
+    from worker.errors import ConfigurationError
+
+    with session.engine() as engine:
+        chosen = engine.prediction(prediction)
+        known = sql.load(engine.database(chosen).capabilities.dialect)
+        if name not in known:
+            near = [each for each in known if name in each or each in name]
+            hint = f"; did you mean {', '.join(sorted(near))}?" if near else "; `rowscore sql` lists them"
+            raise ConfigurationError(f"there is no statement {name!r}{hint}")
+        materialisation = engine.materialisation(chosen)
+    text = _rendered(known[name], materialisation)
+    if not output.as_json:
+        output.say(f"-- {name}: {known[name].purpose}\n{text}")
+    output.document({"statement": name, "purpose": known[name].purpose, "prediction": chosen.name, "sql": text})
+
+
+def _rendered(statement: Any, materialisation: Any) -> str:
+    """With the choices that scoring makes most often; where a statement needs what only `apply` knows, its template."""
+    from jinja2 import UndefinedError
+
+    from worker.states import RowState
+
+    usual = {
+        "claims": RowState.PENDING,
+        "pending": True,
+        "start": "after",
+        "cap": None,
+        "upper": False,
+        "guarded": True,
+        "everything": False,
+        "arrived_at": materialisation.prediction.arrived_at,
+    }
+    try:
+        text: str = statement.show(**materialisation.context, **usual)
+    except UndefinedError:
+        text = f"-- rendered by `apply` for each object; see `rowscore apply --dry-run`\n{statement.text}"
+    return text

@@ -1,0 +1,156 @@
+"""A prediction's status as lines for people; pure, so that each line is tested without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.cli.figures import UNKNOWN, count, counted, duration, percent, rate
+from worker.standing import Activity, BackfillStatus, Circuit, Definition, Rows, Status
+
+_LABEL = 11  # characters of the longest label
+_MOST_LEASES = 8  # lines; a prediction has at most 64
+_LONGEST = 300  # characters of a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line and how it is meant (a style of `output`)."""
+
+    text: str
+    style: str | None = None
+
+
+def describe(status: Status) -> list[Line]:
+    """The status, most important first."""
+    lines = [Line(f"{status.prediction}  {status.table}", "strong")]
+    if status.definition is None:
+        return [*lines, _fact("definition", f"not applied yet: rowscore apply {status.prediction}", "warn")]
+    lines += _definition(status.prediction, status.definition)
+    if status.rows is not None:
+        lines.append(_fact("rows", _rows(status.rows)))
+        lines.append(_fact("waiting", _waiting(status.rows, status.oldest_waiting)))
+    lines.append(_fact("freshness", _freshness(status)))
+    if status.activity is not None:
+        lines += _activity(status.activity)
+    if status.learned is not None and status.learned.rows_per_claim is not None:
+        calls = status.learned.rows_per_call
+        text = f"{count(status.learned.rows_per_claim)} rows a claim"
+        lines.append(_fact("learned", text + (f", {count(calls)} a model call" if calls else "")))
+    lines += _failures(status)
+    if status.circuit is not None:
+        lines += _circuit(status.circuit)
+    if status.backfill is not None:
+        lines.append(_fact("backfill", _backfill(status.backfill)))
+    lines += _leases(status)
+    return lines
+
+
+def _fact(label: str, text: str, style: str | None = None) -> Line:
+    return Line(f"  {label.ljust(_LABEL)}  {text}", style)
+
+
+def _definition(name: str, definition: Definition) -> Iterator[Line]:
+    version = f", model version {definition.version}" if definition.version else ""
+    yield _fact("definition", f"{definition.hash}{version}, applied {definition.applied_at:%Y-%m-%d %H:%M %Z}")
+    for difference in definition.drift:
+        yield _fact("", f"{difference}: rowscore apply {name}, or update this file", "bad")
+
+
+def _rows(rows: Rows) -> str:
+    about = "" if rows.exact else "~"
+
+    def shown(number: int | None, word: str) -> str:
+        return f"{word} {UNKNOWN}" if number is None else f"{about if number else ''}{count(number)} {word}"
+
+    total = UNKNOWN if rows.total is None else about + count(rows.total)
+    parts = [shown(rows.scored, "scored"), shown(rows.existing, "existing"), shown(rows.skipped, "skipped")]
+    return f"{total}: {', '.join([*parts, f'{count(rows.failed)} failed'])}"
+
+
+def _waiting(rows: Rows, oldest: float | None) -> str:
+    if rows.pending is None:
+        return UNKNOWN
+    if rows.pending == 0:
+        return "0"
+    stale = f", {count(rows.stale)} of them with an old prediction" if rows.stale else ""
+    since = f", the oldest for {duration(oldest)}" if oldest is not None else ""
+    return f"{count(rows.pending)}{'+' if rows.more_pending else ''}{stale}{since}"
+
+
+def _freshness(status: Status) -> str:
+    fresh = status.freshness
+    if fresh is None:
+        return f"{UNKNOWN} (needs arrived_at in the file, and rows that arrived within the hour)"
+    return f"p50 {duration(fresh.p50)}, p99 {duration(fresh.p99)} over the last {counted(fresh.rows, 'arrival')}"
+
+
+def _activity(activity: Activity) -> Iterator[Line]:
+    last = f"last batch {duration(activity.idle)} ago" if activity.idle is not None else "no batch yet"
+    if not activity.batches:
+        yield _fact("speed", f"nothing in the last 5 min; {last}")
+        return
+    lost = f"; {count(activity.lost)} lost to changes" if activity.lost else ""
+    speed = rate(activity.scored, activity.seconds)
+    yield _fact("speed", f"{speed}: {counted(activity.scored, 'row')} within {duration(activity.seconds)}; {last}{lost}")
+    least, mean, most = activity.batch_rows or (0, 0.0, 0)
+    yield _fact("batches", f"{count(activity.batches)}; rows min/avg/max {count(least)}/{count(mean)}/{count(most)}")
+    yield from _calls(activity)
+    if activity.error:
+        yield _fact("last error", _shortened(activity.error), "warn")
+
+
+def _calls(activity: Activity) -> Iterator[Line]:
+    if not activity.calls or activity.call_rows is None or activity.call_seconds is None:
+        return
+    rows = "/".join(map(count, activity.call_rows))
+    times = " / ".join(map(duration, activity.call_seconds))
+    others = {"repeated": activity.retries, "throttled": activity.throttled}
+    more = "".join(f"; {count(number)} {word}" for word, number in others.items() if number)
+    yield _fact("model calls", f"{count(activity.calls)}; rows min/avg/max {rows}; time {times}{more}")
+
+
+def _failures(status: Status) -> Iterator[Line]:
+    failures = status.failures
+    if failures is None or not failures.rows:
+        return
+    due = f", {count(failures.due)} due for another try" if failures.due else ""
+    final = f", {count(failures.final)} not tried again by themselves" if failures.final else ""
+    text = f"{counted(failures.rows, 'row')}{due}{final}; why: rowscore failures {status.prediction}"
+    yield _fact("failures", text, "warn")
+
+
+def _circuit(circuit: Circuit) -> Iterator[Line]:
+    if not circuit.failures and not circuit.open:
+        return
+    when = f"open for {duration(circuit.seconds)} more" if circuit.open else "closed, on trial"
+    times = f", {count(circuit.failures)} in a row" if circuit.failures else ""
+    text = f"{when}: {_shortened(circuit.reason or '')} ({circuit.failure_class}{times})"
+    yield _fact("circuit", text, "bad" if circuit.open else "warn")
+
+
+def _backfill(backfill: BackfillStatus) -> str:
+    whole = f" of {count(backfill.total)} ({percent(backfill.done, backfill.total)})" if backfill.total else ""
+    text = f"{count(backfill.done)}{whole}"
+    if backfill.rows_per_second:
+        text += f", {rate(backfill.rows_per_second, 1.0)}"
+        if backfill.total:
+            text += f", {duration(max(backfill.total - backfill.done, 0) / backfill.rows_per_second)} left"
+    else:
+        text += ", nobody works on it now"
+    return text + (f", {count(backfill.failed)} failed" if backfill.failed else "")
+
+
+def _leases(status: Status) -> Iterator[Line]:
+    for place, lease in enumerate(status.leases[:_MOST_LEASES]):
+        left = f"{duration(lease.seconds_left)} left" if lease.seconds_left > 0 else "expired, free to be taken over"
+        tries = f", attempt {lease.attempts}" if lease.attempts > 1 else ""
+        keys = f"{', '.join(lease.lo)} … {', '.join(lease.hi)}"
+        yield _fact("leases" if not place else "", f"{lease.kind} by {lease.owner}, {left}{tries}, keys {keys}")
+    if len(status.leases) > _MOST_LEASES:
+        yield _fact("", f"and {count(len(status.leases) - _MOST_LEASES)} more")
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,0 +1,111 @@
+"""The tables, functions and triggers of a database as `init` sees them; it reads the catalogue and decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sql
+from worker.database import Transaction
+from worker.facts import read_marked
+
+
+@dataclass(frozen=True, slots=True)
+class FoundColumn:
+    """A column; `made` where the database makes its values, `ours` where rowscore added it."""
+
+    name: str
+    type: str
+    base_type: str
+    category: str
+    made: bool = False
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTable:
+    """A table; `key` is None where nothing in it is unique and NOT NULL, `estimated_rows` -1 before any ANALYZE."""
+
+    oid: int
+    schema: str
+    name: str
+    visible: bool
+    estimated_rows: int
+    columns: tuple[FoundColumn, ...]
+    key: tuple[str, ...] | None
+
+    @property
+    def label(self) -> str:
+        """schema.table for messages."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFunction:
+    """A function; `fields` are the names and types of a composite answer, empty for a scalar one."""
+
+    schema: str
+    name: str
+    visible: bool
+    argument_names: tuple[str, ...]
+    argument_types: tuple[str, ...]
+    returns: str
+    fields: tuple[tuple[str, str], ...]
+    source: str
+
+    @property
+    def label(self) -> str:
+        """The function's name for messages, with its schema only where the search path does not lead there."""
+        return self.name if self.visible else f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTrigger:
+    """A row trigger that an INSERT into the table fires."""
+
+    table_oid: int
+    name: str
+    before: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """All that `init` looks at."""
+
+    tables: tuple[FoundTable, ...]
+    functions: tuple[FoundFunction, ...]
+    triggers: tuple[FoundTrigger, ...]
+
+
+def read_surroundings(transaction: Transaction) -> Surroundings:
+    """Look the whole database over, in four queries however many tables there are.
+
+    Raises:
+        DatabaseError: the database refuses.
+    """
+    statements = sql.load(transaction.capabilities.dialect)
+    ours = {(marked.oid, marked.column) for marked in read_marked(transaction)}
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        return [dict(row._mapping) for row in transaction.rows(statements[name].render())]
+
+    return Surroundings(
+        tuple(_table(row, ours) for row in rows("list_tables")),
+        tuple(_function(row) for row in rows("list_functions")),
+        tuple(FoundTrigger(**row) for row in rows("list_insert_triggers")),
+    )
+
+
+def _table(row: dict[str, Any], ours: set[tuple[int, str]]) -> FoundTable:
+    columns = tuple(
+        FoundColumn(**column, ours=(row["oid"], column["name"]) in ours) for column in row["columns"] or ()
+    )
+    key = tuple(row["key"]) if row["key"] else None
+    return FoundTable(**{**row, "columns": columns, "key": key})
+
+
+def _function(row: dict[str, Any]) -> FoundFunction:
+    fields = tuple((name, kind) for name, kind in row["fields"])
+    names, types = tuple(row["argument_names"]), tuple(row["argument_types"])
+    return FoundFunction(**{**row, "argument_names": names, "argument_types": types, "fields": fields})

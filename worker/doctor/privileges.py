@@ -1,0 +1,136 @@
+"""Checks of what the connected role may do, each with the exact GRANT that mends it; they read the catalogue alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import sql
+from worker.config import Prediction, SqlModel, split_name
+from worker.database import Transaction
+from worker.doctor.findings import Findings, error, ok, warning
+from worker.doctor.server import Server
+from worker.refusals import roles_of
+
+_AWS_FUNCTION = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock))\.(\w+)", re.IGNORECASE)
+
+
+def locate_table(transaction: Transaction, prediction: Prediction) -> Any | None:
+    """The table's place in the catalogue even where this role may not look into its schema; None where it is not."""
+    schema, name = split_name(prediction.table)
+    statement = sql.load(transaction.capabilities.dialect)["locate_tables"].render()
+    return transaction.row(statement, schema=schema, name=name)
+
+
+def check_table_access(transaction: Transaction, prediction: Prediction, server: Server, located: Any | None) -> Findings:
+    """That the table can be found under the name that the configuration gives it."""
+    subject = "table"
+    schema, _ = split_name(prediction.table)
+    if located is None:
+        yield error(subject, f"there is no table {prediction.table} in database {server.database}", "mend `table`, or the URL")
+    elif not located.usable:
+        message = f"role {server.role} may not use schema {located.schema}, where {located.name} is"
+        yield error(subject, message, f"GRANT USAGE ON SCHEMA {located.quoted_schema} TO {server.quoted_role};")
+    elif schema is None and not located.visible:
+        message = f"{located.name} is in schema {located.schema}, which is not on the search path"
+        yield error(subject, message, f'write table = "{located.schema}.{located.name}"')
+
+
+def check_table_privileges(
+    transaction: Transaction, prediction: Prediction, server: Server, located: Any, key: Iterable[str]
+) -> Findings:
+    """SELECT on what is read, UPDATE on what is written; columns that `apply` has yet to add are left out."""
+    statement = sql.load(transaction.capabilities.dialect)["find_column_privileges"].render()
+    columns = {row.name: row for row in transaction.rows(statement, oid=located.oid)}
+    own = [name for name in roles_of(prediction) if name in columns]
+    read = [*key, *(item.column for item in prediction.inputs if item.column), *own]
+    read += [prediction.arrived_at] if prediction.arrived_at else []
+    unread = _quoted(columns, (name for name in read if name in columns and not columns[name].readable))
+    unwritten = _quoted(columns, (name for name in own if not columns[name].writable))
+    role, target = server.quoted_role, located.target
+    if unread:
+        message = f"role {server.role} may not read {unread} of {target}"
+        yield error("privileges", message, f"GRANT SELECT ({unread}) ON {target} TO {role};")
+    if unwritten:
+        message = f"role {server.role} may not write {unwritten} of {target}"
+        yield error("privileges", message, f"GRANT UPDATE ({unwritten}) ON {target} TO {role};")
+    if not unread and not unwritten:
+        what = "read the inputs and write rowscore's columns" if own else "read the inputs"
+        yield ok("privileges", f"role {server.role} may {what} of {target}")
+
+
+def _quoted(columns: dict[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(columns[name].quoted for name in dict.fromkeys(names))
+
+
+def check_own_tables(transaction: Transaction, server: Server) -> Findings:
+    """USAGE on the schema rowscore, and everything on its tables, where `apply` has made them."""
+    own: Any = transaction.row(sql.load(transaction.capabilities.dialect)["find_own_privileges"].render())
+    subject, role = "own tables", server.quoted_role
+    if not own.there:
+        yield ok(subject, "the schema rowscore is not there yet; `rowscore apply` makes it")
+        return
+    if not own.usable:
+        message = f"role {server.role} may not use the schema rowscore"
+        yield error(subject, message, f"GRANT USAGE ON SCHEMA rowscore TO {role};")
+    if own.lacking:
+        message = f"role {server.role} may not read and write rowscore's own tables ({', '.join(own.lacking)})"
+        remedy = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rowscore TO {role};"
+        yield error(subject, message, remedy)
+    if own.usable and not own.lacking:
+        yield ok(subject, f"role {server.role} may use rowscore's own tables")
+
+
+def check_function_privileges(transaction: Transaction, prediction: Prediction, server: Server) -> Findings:
+    """That this role may call the SQL function, and what the function calls with the caller's rights."""
+    if not isinstance(prediction.model, SqlModel):
+        return
+    schema, name = split_name(prediction.model.sql)
+    found = _functions(transaction, schema, name)
+    visible = [row for row in found if schema is not None or row.visible or not row.usable]
+    if not found:
+        yield error("function", f"there is no function {prediction.model.sql}", "create it, or mend `model`")
+    elif not visible:
+        message = f"{found[0].signature} is in a schema that is not on the search path"
+        yield error("function", message, f"write model = {{ sql = '{found[0].quoted_schema}.{found[0].name}' }}")
+    for row in visible:
+        yield from _check_call(row, server)
+        if not row.as_owner:
+            yield from _check_services(transaction, row.source, server)
+
+
+def _check_services(transaction: Transaction, source: str, server: Server) -> Findings:
+    """The functions of aws_ml that a function's source names: nobody may call them unless it is granted."""
+    for schema, name in dict.fromkeys((match[1].lower(), match[2].lower()) for match in _AWS_FUNCTION.finditer(source)):
+        found = _functions(transaction, schema, name)
+        for row in found:
+            yield from _check_call(row, server)
+        if not found:
+            message = f"it calls {schema}.{name}, which is not there"
+            yield error("function", message, "CREATE EXTENSION IF NOT EXISTS aws_ml CASCADE;")
+
+
+def _check_call(row: Any, server: Server) -> Findings:
+    if not row.usable:
+        message = f"role {server.role} may not use schema {row.quoted_schema}, where {row.name} is"
+        yield error("function", message, f"GRANT USAGE ON SCHEMA {row.quoted_schema} TO {server.quoted_role};")
+    if not row.executable:
+        message = f"role {server.role} may not call {row.signature}"
+        yield error("function", message, f"GRANT EXECUTE ON FUNCTION {row.signature} TO {server.quoted_role};")
+
+
+def _functions(transaction: Transaction, schema: str | None, name: str) -> list[Any]:
+    statement = sql.load(transaction.capabilities.dialect)["locate_functions"].render()
+    return list(transaction.rows(statement, schema=schema, name=name))
+
+
+def check_ownership(server: Server, located: Any, *, needed: bool) -> Findings:
+    """Only the table's owner may `apply`; a worker need not, and had better not, be it."""
+    if located.owned:
+        yield ok("ownership", f"role {server.role} owns {located.target} or is a member of its owner: it may `apply`")
+    elif needed:
+        message = f"{located.target} belongs to {located.owner}: role {server.role} may score it but not `apply`"
+        yield warning("ownership", message, f"run `rowscore apply` as {located.owner}, or give the DBA its --dry-run")
+    else:
+        yield ok("ownership", f"{located.target} belongs to {located.owner}; role {server.role} only scores it")

@@ -1,0 +1,177 @@
+"""Checks of the table and what `apply` made around it: key, definition, drift, index, view, triggers, policies, vacuum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import sql
+from worker.config import Prediction, split_name
+from worker.database import Transaction
+from worker.doctor.findings import Findings, error, ok, warning
+from worker.doctor.server import Server
+from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError, RefusedError
+from worker.facts import read_facts, read_registrations, view_address
+from worker.materialisation import Materialisation
+from worker.names import index_name, trigger_name
+from worker.plan import plan_changes
+from worker.refusals import roles_of
+from worker.table import Column, Table, Trigger, read_table
+
+_DENIED = "42501"
+
+
+def describe_table(transaction: Transaction, prediction: Prediction) -> tuple[Table, tuple[Column, ...]]:
+    """The table and the key that identifies its rows; reads the catalogue alone.
+
+    Raises:
+        ConfigurationError, MissingObjectError: there is none, or it has no usable key.
+    """
+    schema, name = split_name(prediction.table)
+    table = read_table(transaction, schema, name, f"predictions.{prediction.name}.table")
+    return table, table.choose_key(prediction.key, f"predictions.{prediction.name}.key")
+
+
+def check_table(table: Table, key: tuple[Column, ...]) -> Findings:
+    """What the table is, and what identifies its rows."""
+    rows = f"about {table.estimated_rows:,} rows" if table.estimated_rows >= 0 else "never analysed"
+    parts = sum(1 for partition in table.partitions if partition.leaf)
+    yield ok("table", f"{table.label}, {rows}" + (f", {parts} partitions" if table.partitioned else ""))
+    yield ok("key", ", ".join(f"{column.name} ({column.type})" for column in key))
+
+
+def explain_refusal(refusal: ConfigurationError | MissingObjectError, server: Server, located: Any) -> Findings:
+    """Why the prediction's definition does not fit the database, and the GRANT where a privilege is all it lacks."""
+    cause = refusal.__cause__
+    denied = getattr(getattr(cause, "orig", None), "sqlstate", None) == _DENIED
+    remedy = f"GRANT SELECT ON {located.target} TO {server.quoted_role};" if denied and not located.readable else None
+    yield error("definition", str(refusal), remedy)
+
+
+def check_applied(transaction: Transaction, m: Materialisation) -> Findings:
+    """Whether `apply` was run, with this very definition, and what it would change now."""
+    subject = "applied"
+    command = f"rowscore apply {m.name}"
+    known = next((item for item in read_registrations(transaction) if item.name == m.name), None)
+    wanted = (m.prediction.definition_hash, m.prediction.version_value)
+    if known is None:
+        yield warning(subject, "not yet: no column, index or view has been made", command)
+        return
+    if (known.definition_hash, known.version) != wanted:
+        message = f"the database has definition {known.definition_hash} and version {known.version!r}, this file has {wanted[0]} and {wanted[1]!r}: workers with this file refuse to score"
+        yield error(subject, message, f"{command}, if this file is the newer one")
+        return
+    titles = list(planned(transaction, m))
+    if titles:
+        yield warning(subject, "; ".join(titles), command)
+    else:
+        yield ok(subject, f"definition {known.definition_hash}, nothing to change")
+
+
+def planned(transaction: Transaction, m: Materialisation) -> Iterator[str]:
+    """What `apply` would change, or why it would refuse, as the table's owner would see it."""
+    facts = read_facts(transaction, m)
+    able = replace(facts.abilities, owns_table=True, may_create_index=True, may_create_view=True)
+    try:
+        changes = plan_changes(replace(facts, abilities=able))
+    except (RefusedError, PrivilegeError) as refusal:
+        yield from str(refusal).splitlines()
+        return
+    yield from (f"`apply` would {change.title}" for change in changes)
+
+
+def check_index(transaction: Transaction, m: Materialisation) -> Findings:
+    """That the pending index is there, valid, and over the key; without it each claim reads the whole table."""
+    subject, name = "pending index", index_name(m.name)
+    rows = transaction.rows(
+        m.render("find_pending_indexes"),
+        relations=[m.table.oid],
+        names=[name],
+        key=[column.name for column in m.key],
+        state=m.prediction.state_column,
+    )
+    index = next((row for row in rows if row.name == name), None)
+    command = f"rowscore apply {m.name}"
+    if index is None:
+        yield error(subject, f"{name} is missing: every claim would read all of {m.table.label}", command)
+    elif not index.valid:
+        yield error(subject, f"{name} is invalid: building it was interrupted, or a partition lacks its part", command)
+    elif not index.fits:
+        yield error(subject, f"{name} is over other columns than the key of the rows that wait", command)
+    else:
+        yield ok(subject, f"{name} is valid")
+
+
+def check_view(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
+    """That the view is there and checks its reader's rights."""
+    address = view_address(m)
+    if address is None:
+        return
+    subject, label = "view", ".".join(address)
+    statement = sql.load(m.dialect)["find_view_rights"].render()
+    view = transaction.row(statement, schema=address[0], name=address[1])
+    target = ".".join(sql.quote(part, m.dialect) for part in address)
+    if view is None:
+        yield warning(subject, f"{label} is missing", f"rowscore apply {m.name}")
+    elif not view.is_view:
+        yield error(subject, f"{label} is not a view", "name another one with `view`")
+    elif view.as_reader:
+        yield ok(subject, f"{label} checks its reader's rights")
+    elif server.version_number >= 150_000:
+        message = f"{label} checks its owner's rights: who may read it sees all rows of {m.table.label}"
+        yield warning(subject, message, f"ALTER VIEW {target} SET (security_invoker = true);")
+    else:
+        message = f"{label} checks its owner's rights, for {server.label} has no others: grant it as you would the table"
+        yield ok(subject, message)
+
+
+def check_row_security(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
+    """Policies that would hide rows from the worker, which would then never be scored."""
+    row: Any = transaction.row(sql.load(m.dialect)["find_row_security"].render(), oid=m.table.oid)
+    if not row.active:
+        return
+    if row.sees_all:
+        yield ok("row security", f"a policy lets role {server.role} reach all rows of {m.table.label}")
+        return
+    message = f"policies of {m.table.label} choose which rows role {server.role} sees; those it does not see stay unscored"
+    remedy = (
+        f"CREATE POLICY rowscore_worker ON {m.target} TO {server.quoted_role} USING (true) WITH CHECK (true);\n"
+        f"-- or, where restrictive policies remain: ALTER ROLE {server.quoted_role} BYPASSRLS;"
+    )
+    yield warning("row security", message, remedy)
+
+
+def check_triggers(m: Materialisation) -> Findings:
+    """The application's triggers that writing a prediction would fire."""
+    own = {m.table.columns[name].number for name in roles_of(m.prediction) if name in m.table.columns}
+    fired = [item for item in m.table.triggers if _fires(item, own) and item.name != trigger_name(m.name)]
+    for trigger in fired:
+        when = "BEFORE" if trigger.before else "AFTER"
+        each = "each row" if " FOR EACH ROW " in trigger.definition else "each batch"
+        guarded = " where its WHEN holds" if " WHEN (" in trigger.definition else ""
+        message = f"{trigger.name} ({when} UPDATE, {trigger.function}) fires for {each} that rowscore writes{guarded}"
+        remedy = "make it UPDATE OF the columns that it is about, or give it WHEN (OLD.column IS DISTINCT FROM NEW.column)"
+        yield warning("triggers", message, None if guarded else remedy)
+    if not fired:
+        yield ok("triggers", f"no trigger of {m.table.label} fires when a prediction is written")
+
+
+def _fires(trigger: Trigger, own: set[int]) -> bool:
+    """UPDATE OF fires only for the columns that the statement names."""
+    limited = {int(number) for number in trigger.columns.split()}
+    return trigger.enabled and not trigger.function.startswith("rowscore.") and (not limited or bool(limited & own))
+
+
+def check_vacuum(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
+    """Every prediction written leaves a dead row behind."""
+    subject = "vacuum"
+    rows = transaction.rows(sql.load(m.dialect)["find_unvacuumed"].render(), oid=m.table.oid)
+    if not server.autovacuum:
+        message = "autovacuum is off: dead rows of every prediction written stay until somebody vacuums"
+        yield warning(subject, message, "set autovacuum = on in the server's configuration")
+    elif not rows:
+        yield ok(subject, f"autovacuum looks after {m.table.label}")
+    for row in rows:
+        message = f"autovacuum is off for {row.target}"
+        yield warning(subject, message, f"ALTER TABLE {row.target} RESET (autovacuum_enabled);")

@@ -1,0 +1,182 @@
+"""What `rowscore explain` shows: the plans of the statements that workers run, and how many rows go in one model call.
+
+Everything happens in a read-only transaction with the workers' own plan settings; EXPLAIN runs nothing, so no model is
+called and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sql
+from worker.batch import DEFAULT_ROWS_PER_CALL
+from worker.batching import Batching, BatchSettings, judge_batching
+from worker.config import HttpModel, SqlModel
+from worker.database import Database, Transaction
+from worker.errors import NotAppliedError
+from worker.leases import Window, bind_key
+from worker.materialisation import Materialisation
+from worker.plans import PlanFacts, analyse, nested_functions
+from worker.states import RowState
+
+_WORKER_SIDE = ("probe_window", "read_rows", "write_rows")
+_IN_UPDATE = ("probe_window", "score_rows")
+_IN_SELECT = ("probe_window", "answer_rows", "write_rows")
+
+
+@dataclass(frozen=True, slots=True)
+class StatementPlan:
+    """One statement's plan.
+
+    Attributes:
+        name: the statement's; `rowscore sql` prints it.
+        purpose: what it is for.
+        text: EXPLAIN's lines.
+        facts: what it does to the table.
+        functions: functions that it scans below a nested loop.
+    """
+
+    name: str
+    purpose: str
+    text: tuple[str, ...]
+    facts: PlanFacts
+    functions: tuple[str, ...]
+
+    def verdict(self, table: str) -> str:
+        """The facts in one sentence."""
+        facts = self.facts
+        if facts.seq_scans:
+            return f"a sequential scan over {', '.join(facts.seq_scans)}: its cost follows the table, not the batch"
+        if facts.hash_joins:
+            return f"a hash or merge join over {', '.join(facts.hash_joins)}: its cost follows the table, not the batch"
+        way = f"by {', '.join(facts.index_names)}" if facts.index_names else "without reading it"
+        return f"no sequential scan or hash join over {table}; {way}, about {facts.estimated_rows:,} rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that `rowscore explain` shows about one prediction.
+
+    Attributes:
+        waiting: rows that wait in the window that was planned for, at most one batch.
+        rows: rows that the statements were planned for; 0 where the table is empty and there is nothing to plan.
+        batching: rows a model call.
+        service_calls: calls of aws_ml's functions as the server counted them.
+    """
+
+    prediction: str
+    table: str
+    waiting: int
+    rows: int
+    statements: tuple[StatementPlan, ...]
+    batching: Batching
+    service_calls: Mapping[str, int]
+
+    @property
+    def by_index(self) -> bool:
+        """Whether every statement's cost follows the batch."""
+        return all(statement.facts.by_index for statement in self.statements)
+
+
+def explain(database: Database, m: Materialisation) -> Explanation:
+    """Plan the statements for the next batch as a worker would run them.
+
+    Raises:
+        NotAppliedError: `apply` has not been run.
+        PrivilegeError: the role may not run one of them; `rowscore doctor` names the GRANT.
+    """
+    if m.prediction.state_column not in m.table.columns:
+        raise NotAppliedError(f"{m.name} is not applied to this database; run `rowscore apply {m.name}`")
+    settings = {**database.capabilities.plan_pins, "transaction_read_only": "on", "statement_timeout": "60s"}
+    with database.transaction(**settings) as transaction:
+        return _Explainer(transaction, m).run()
+
+
+class _Explainer:
+    """The statements of one prediction in one transaction."""
+
+    def __init__(self, transaction: Transaction, materialisation: Materialisation) -> None:
+        self._transaction = transaction
+        self._m = materialisation
+        self._statements = sql.load(materialisation.dialect)
+        learned: Any = self._row("find_learned", prediction=materialisation.name)
+        prediction = materialisation.prediction
+        self._rows_per_claim = learned.rows_per_claim if learned else prediction.max_rows_per_claim
+        self._rows_per_call = learned.rows_per_call if learned else None
+
+    def run(self) -> Explanation:
+        waiting = self._window(pending=True)
+        window, rows = waiting or self._window(pending=False) or (None, 0)
+        plans = () if window is None else tuple(self._plan(name, window) for name in self._names())
+        calls = {row.name: row.calls for row in self._transaction.rows(self._statements["find_service_calls"].render())}
+        return Explanation(
+            prediction=self._m.name,
+            table=self._m.table.label,
+            waiting=waiting[1] if waiting else 0,
+            rows=rows,
+            statements=plans,
+            batching=self._batching(plans),
+            service_calls=calls,
+        )
+
+    def _names(self) -> tuple[str, ...]:
+        model = self._m.prediction.model
+        if not isinstance(model, SqlModel):
+            return _WORKER_SIDE
+        return _IN_UPDATE if model.mode == "update" else _IN_SELECT
+
+    def _window(self, *, pending: bool) -> tuple[Window, int] | None:
+        """The first window of rows that wait, or of any rows; this one statement is run, as every claim runs it."""
+        text = self._m.render("probe_window", pending=pending, start=None, cap=None, upper=False)
+        row: Any = self._transaction.row(text, limit=self._rows_per_claim)
+        return (Window(tuple(row.lo), tuple(row.hi)), row.rows) if row is not None and row.rows else None
+
+    def _plan(self, name: str, window: Window) -> StatementPlan:
+        text, parameters = self._statement(name, window)
+
+        def explained(form: str) -> list[Any]:
+            wrapped = self._statements[form].show(statement=text)
+            return [row[0] for row in self._transaction.fetch_binary(wrapped, parameters)]
+
+        (plan,) = explained("explain_plan")
+        names = {self._m.table.name, *(partition.name for partition in self._m.table.partitions)}
+        lines = tuple(explained("explain_text"))
+        purpose = self._statements[name].purpose
+        return StatementPlan(name, purpose, lines, analyse(plan, names), nested_functions(plan))
+
+    def _statement(self, name: str, window: Window) -> tuple[str, dict[str, Any]]:
+        """The statement as a worker renders it, with values for this window."""
+        m = self._m
+        bounds = {**bind_key("lo", window.lo), **bind_key("hi", window.hi), "limit": self._rows_per_claim}
+        version = {"version": m.prediction.version_value} if m.prediction.version else {}
+        if name == "probe_window":
+            text = m.render(name, pending=True, start="at", cap=None, upper=False)
+            return text, {**bind_key("start", window.lo), "limit": self._rows_per_claim}
+        text = m.render(name, claims=RowState.PENDING)
+        if name != "write_rows":
+            return text, {**bounds, **(version if name == "score_rows" else {})}
+        keys = self._transaction.fetch_binary(m.render("sample_keys"), bounds)
+        nothing = [None] * len(keys)
+        values = {f"k{place}": list(column) for place, column in enumerate(zip(*keys, strict=True), 1)}
+        answers = {f"o{place}": nothing for place, _ in enumerate(m.outputs, 1)}
+        return text, {**values, **answers, **version, "f": nothing}
+
+    def _batching(self, plans: tuple[StatementPlan, ...]) -> Batching:
+        prediction, function = self._m.prediction, self._m.function
+        if function is not None:
+            row: Any = self._row("find_batch_settings")
+            settings = BatchSettings(row.aurora, row.function_migration)
+            nested = {name for plan in plans for name in plan.functions}
+            return judge_batching(function, settings, nested, prediction.max_rows_per_batch)
+        sizes = [prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL, self._rows_per_call]
+        most = min(size for size in sizes if size is not None)
+        calls = min(prediction.concurrency, -(-self._rows_per_claim // most))
+        text = f"up to {most:,} rows a call, {calls} at once, for {self._rows_per_claim:,} rows a batch"
+        if isinstance(prediction.model, HttpModel):
+            text += f", at most {prediction.model.max_bytes:,} bytes a request"
+        return Batching(most > 1, text + (" (learned)" if self._rows_per_call else ""))
+
+    def _row(self, statement: str, **parameters: Any) -> Any:
+        return self._transaction.row(self._statements[statement].render(), **parameters)

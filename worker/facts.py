@@ -1,0 +1,348 @@
+"""What is there before `apply`, and what is wanted, read into plain data; it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sql
+from worker.config import Prediction, split_name
+from worker.database import Transaction
+from worker.materialisation import Materialisation, resolve
+from worker.names import Mark, Role, function_name, index_name, read_mark, trigger_name
+from worker.state import pending_migrations
+
+MARK_PREFIX = "maintained by rowscore: prediction "
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the role may do to the table, what the table is to others, and what the server can."""
+
+    security_invoker: bool
+    role: str
+    owns_table: bool
+    owner: str
+    may_create_index: bool
+    may_create_view: bool
+    is_partition: bool
+    has_children: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedColumn:
+    """A column that bears rowscore's mark."""
+
+    oid: int
+    schema: str
+    table: str
+    column: str
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What is registered in rowscore's own tables; `complete` where the rows that belong to it are there."""
+
+    name: str
+    definition_hash: str
+    version: str
+    definition: Mapping[str, Any]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """The table, or a partition below it; `parent` is the oid of the one above."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    parent: int | None
+
+    @property
+    def label(self) -> str:
+        """schema.name, which names a partition's index and messages."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether it holds no rows itself."""
+        return self.kind == "p"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingIndex:
+    """An index that is ours or could be: `fits` where it is over the key WHERE pending, `parent` where
+    attached.
+    """
+
+    oid: int
+    relation: int
+    schema: str
+    name: str
+    valid: bool
+    parent: int | None
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view of ours, or whatever else bears the name that is wanted."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    mark: Mark | None
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    grants: tuple[str, ...]
+    dependents: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """schema.view for messages."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the plan of `apply` depends on.
+
+    Attributes:
+        migrations: SQL that rowscore's own tables wait for; empty where they are up to date.
+        marked: columns with rowscore's mark, of all predictions and tables.
+        claimed: columns of this table that other registered predictions write, and which.
+        partition_keys: columns that decide in which partition a row lives.
+        costly_types: wanted output columns whose type would not simply be NULL in every row.
+        watched: columns whose change makes a row stale, generated ones expanded; empty where none asked.
+        trigger: our trigger's mark; `trigger_enabled` False where somebody disabled it.
+    """
+
+    materialisation: Materialisation
+    abilities: Abilities
+    migrations: str
+    registration: Registration | None
+    marked: tuple[MarkedColumn, ...]
+    claimed: Mapping[str, str]
+    partition_keys: frozenset[str]
+    costly_types: frozenset[str]
+    relations: tuple[Relation, ...]
+    indexes: tuple[PendingIndex, ...]
+    watched: tuple[str, ...]
+    trigger: Mark | None
+    trigger_there: bool
+    trigger_enabled: bool
+    function: Mark | None
+    views: tuple[View, ...]
+
+
+def read_facts(transaction: Transaction, materialisation: Materialisation) -> Facts:
+    """Look up what is there; the table is read again, so that a plan never rests on an old picture of it.
+
+    Raises:
+        ConfigurationError: the configuration does not fit the table.
+        MissingObjectError: the table, a column, the function or a type is not there.
+        DatabaseError: an expression of the configuration is not SQL.
+    """
+    prediction = materialisation.prediction
+    current = resolve(transaction, prediction)
+    reader = _Reader(transaction, current)
+    registrations = read_registrations(transaction)
+    relations = tuple(Relation(**row) for row in reader.rows("find_relations", oid=current.table.oid))
+    trigger = next(
+        iter(
+            reader.rows(
+                "find_staleness_trigger", oid=current.table.oid, trigger=trigger_name(prediction.name)
+            )
+        ),
+        None,
+    )
+    function = next(
+        iter(reader.rows("find_staleness_function", function=function_name(prediction.name))), None
+    )
+    return Facts(
+        materialisation=current,
+        abilities=reader.abilities(),
+        migrations=pending_migrations(transaction),
+        registration=next((item for item in registrations if item.name == prediction.name), None),
+        marked=read_marked(transaction),
+        claimed=reader.claims([item for item in registrations if item.name != prediction.name]),
+        partition_keys=frozenset(
+            row["name"] for row in reader.rows("find_partition_keys", oid=current.table.oid)
+        ),
+        costly_types=frozenset(
+            name
+            for name, sql_type in prediction.outputs.items()
+            if name not in current.table.columns and reader.value("find_costly_type", type=sql_type)
+        ),
+        relations=relations,
+        indexes=reader.indexes(relations),
+        watched=reader.watched() if prediction.on_input_change == "trigger" else (),
+        trigger=read_mark(trigger["comment"]) if trigger else None,
+        trigger_there=trigger is not None,
+        trigger_enabled=bool(trigger and trigger["enabled"]),
+        function=read_mark(function["comment"]) if function else None,
+        views=read_views(transaction, prediction, view_address(current)),
+    )
+
+
+def view_address(materialisation: Materialisation) -> tuple[str, str] | None:
+    """Schema and name of the view that is wanted, or None; without a schema of its own it lives beside the
+    table.
+    """
+    name = materialisation.prediction.view_name
+    if name is None:
+        return None
+    schema, view = split_name(name)
+    return schema or materialisation.table.schema, view
+
+
+def read_registrations(transaction: Transaction) -> tuple[Registration, ...]:
+    """All registered predictions; none where rowscore's own tables are not there."""
+    statements = sql.load(transaction.capabilities.dialect)
+    own: Any = transaction.row(statements["find_own_schema"].render())
+    if not own.registrable:
+        return ()
+    return tuple(
+        Registration(**row._mapping) for row in transaction.rows(statements["find_registrations"].render())
+    )
+
+
+def read_marked(transaction: Transaction) -> tuple[MarkedColumn, ...]:
+    """All columns of the database that bear rowscore's mark."""
+    statement = sql.load(transaction.capabilities.dialect)["find_marked_columns"].render()
+    found = ((row, read_mark(row.comment)) for row in transaction.rows(statement, prefix=MARK_PREFIX))
+    return tuple(
+        MarkedColumn(row.oid, row.schema, row.table, row.column, mark)
+        for row, mark in found
+        if mark is not None
+    )
+
+
+def read_views(
+    transaction: Transaction, prediction: Prediction, wanted: tuple[str, str] | None
+) -> tuple[View, ...]:
+    """The prediction's views, and whatever bears the wanted name."""
+    schema, name = wanted or (None, None)
+    rows = transaction.rows(
+        sql.load(transaction.capabilities.dialect)["find_views"].render(),
+        prefix=str(Mark(prediction.name, Role.VIEW)),
+        schema=schema,
+        name=name,
+    )
+    return tuple(
+        View(
+            oid=row.oid,
+            schema=row.schema,
+            name=row.name,
+            kind=row.kind,
+            mark=read_mark(row.comment),
+            columns=tuple(row.columns),
+            types=tuple(row.types),
+            grants=tuple(row.grants),
+            dependents=tuple(row.dependents),
+        )
+        for row in rows
+    )
+
+
+class _Reader:
+    """The queries about one materialisation."""
+
+    def __init__(self, transaction: Transaction, materialisation: Materialisation) -> None:
+        self._transaction = transaction
+        self._statements = sql.load(transaction.capabilities.dialect)
+        self._materialisation = materialisation
+        self._table = materialisation.table
+
+    def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+        rows = self._transaction.rows(self._statements[statement].render(), **parameters)
+        return [dict(row._mapping) for row in rows]
+
+    def value(self, statement: str, **parameters: Any) -> Any:
+        return self._transaction.value(self._statements[statement].render(), **parameters)
+
+    def abilities(self) -> Abilities:
+        schema, _ = view_address(self._materialisation) or (self._table.schema, "")
+        (row,) = self.rows("find_abilities", oid=self._table.oid, view_schema=schema)
+        return Abilities(**row)
+
+    def claims(self, others: Iterable[Registration]) -> dict[str, str]:
+        """Columns of this very table that other predictions write."""
+        claimed: dict[str, str] = {}
+        for other in others:
+            schema, name = split_name(other.definition["table"])
+            found = self.rows("find_table", schema=schema, name=name)
+            if found and found[0]["oid"] == self._table.oid:
+                columns = [*other.definition["outputs"], *filter(None, other.definition["columns"])]
+                claimed |= dict.fromkeys(columns, other.name)
+        return claimed
+
+    def indexes(self, relations: tuple[Relation, ...]) -> tuple[PendingIndex, ...]:
+        prediction = self._materialisation.prediction
+        names = [
+            index_name(prediction.name),
+            *(index_name(prediction.name, item.label) for item in relations[1:]),
+        ]
+        rows = self.rows(
+            "find_pending_indexes",
+            relations=[item.oid for item in relations],
+            names=names,
+            key=[column.name for column in self._materialisation.key],
+            state=prediction.state_column,
+        )
+        return tuple(PendingIndex(**row) for row in rows)
+
+    def watched(self) -> tuple[str, ...]:
+        """The columns that inputs and `where` read, in the table's order; generated ones as what they come
+        from.
+        """
+        prediction = self._materialisation.prediction
+        read = {item.column for item in prediction.inputs if item.column is not None}
+        expressions = [item.sql for item in prediction.inputs if item.sql is not None]
+        expressions += [prediction.where] if prediction.where else []
+        if expressions:
+            read |= self._probe(expressions)
+        sources: dict[str, set[str]] = {}
+        for row in self.rows("find_generated", oid=self._table.oid):
+            sources.setdefault(row["name"], set()).add(row["source"])
+        expanded = {source for name in read for source in sources.get(name, {name})}
+        return tuple(
+            name for name, column in self._table.columns.items() if name in expanded and not column.generated
+        )
+
+    def _probe(self, expressions: list[str]) -> set[str]:
+        """The columns that expressions read, as PostgreSQL parses them: as a view that is rolled back."""
+        savepoint = self._transaction.connection.begin_nested()
+        try:
+            self._transaction.script(self._materialisation.show("probe_expressions", expressions=expressions))
+            if self.value("read_probe_whole_row"):
+                return set(self._table.columns) - self._own_columns()
+            return {row["name"] for row in self.rows("read_probe", oid=self._table.oid)}
+        finally:
+            savepoint.rollback()
+
+    def _own_columns(self) -> set[str]:
+        prediction = self._materialisation.prediction
+        own = {*prediction.outputs, prediction.state_column, prediction.scored_at_column}
+        return own | ({prediction.version.column} if prediction.version else set())
+
+
+def read_dependents(
+    transaction: Transaction, oid: int, columns: Iterable[str], prediction: str, own_views: Iterable[int]
+) -> tuple[str, ...]:
+    """What others built upon columns of ours, which stops them from being dropped; none where the table is
+    gone.
+    """
+    rows = transaction.rows(
+        sql.load(transaction.capabilities.dialect)["find_column_dependents"].render(),
+        oid=oid,
+        columns=list(columns),
+        trigger=trigger_name(prediction),
+        own_views=list(own_views),
+    )
+    return tuple(row.description for row in rows)

@@ -1,0 +1,44 @@
+"""What the running workers were started with, asked over Celery's remote control; it compares nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from celery import Celery
+from celery.worker.control import inspect_command
+
+from worker.broker import broker_errors
+
+COMMAND = "rowscore_definitions"
+
+
+@inspect_command()  # type: ignore[untyped-decorator]  # celery has no types
+def rowscore_definitions(state: Any, **_: Any) -> dict[str, Any]:
+    """The definition and the model version of each prediction that this worker was started with."""
+    predictions = state.app.configuration.predictions.values()
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "predictions": {
+            item.name: {"definition": item.definition_hash, "version": item.version_value} for item in predictions
+        },
+    }
+
+
+def worker_definitions(app: Celery, timeout: float = 1.0) -> dict[str, dict[str, Any]]:
+    """The answers of the workers that answer within `timeout` seconds, by the worker's name; empty where none runs.
+
+    Each holds `host`, `pid` (the parent process's) and `predictions`, by name their `definition` (the hash) and
+    `version`.
+
+    Raises:
+        BrokerError: the broker cannot be reached.
+    """
+    url = app.conf.broker_url
+    with broker_errors(url):
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=timeout)
+        replies = app.control.broadcast(COMMAND, reply=True, timeout=timeout)
+    return {worker: answer for reply in replies or () for worker, answer in reply.items() if "error" not in answer}

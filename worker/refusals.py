@@ -1,0 +1,174 @@
+"""What `apply` will not do to a table, each with its reason and what to do instead; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from worker.capabilities import bare_type
+from worker.config import Prediction
+from worker.errors import PrivilegeError, RefusedError
+from worker.facts import Facts, View, view_address
+from worker.names import LONGEST, Role
+from worker.table import Column
+from worker.view import STATE_NAME
+
+_TIMES = ("timestamp with time zone", "timestamp without time zone")
+_RENAMED = (Role.STATE, Role.SCORED_AT, Role.VERSION)
+
+
+def roles_of(prediction: Prediction) -> dict[str, Role]:
+    """The columns that rowscore writes, in the order in which it adds them, and what each is for."""
+    roles = {prediction.state_column: Role.STATE}
+    roles |= dict.fromkeys(prediction.outputs, Role.OUTPUT)
+    roles[prediction.scored_at_column] = Role.SCORED_AT
+    if prediction.version:
+        roles[prediction.version.column] = Role.VERSION
+    return roles
+
+
+def refuse(facts: Facts) -> None:
+    """Raise where the plan must not be carried out.
+
+    Raises:
+        PrivilegeError: the role does not own the table, or may not create beside it; it names the GRANT.
+        RefusedError: all the reasons, one a line.
+    """
+    _refuse_privileges(facts)
+    reasons = [*_table(facts), *_moved(facts), *_columns(facts), *_view(facts)]
+    if reasons:
+        name = facts.materialisation.name
+        raise RefusedError("\n".join(f"predictions.{name}: {reason}" for reason in reasons))
+
+
+def _refuse_privileges(facts: Facts) -> None:
+    able, table = facts.abilities, facts.materialisation.table
+    if not able.owns_table:
+        raise PrivilegeError(
+            f"{table.label} belongs to role {able.owner} and only its owner may alter it: "
+            f'run `rowscore apply` as {able.owner}, or GRANT "{able.owner}" TO "{able.role}"'
+        )
+    view = view_address(facts.materialisation)
+    lacking = [] if able.may_create_index else [table.schema]
+    if view is not None and not able.may_create_view:
+        lacking.append(view[0])
+    if lacking:
+        raise PrivilegeError(
+            f"role {able.role} may not create an index and a view in schema {lacking[0]}, "
+            f"or there is no such schema: "
+            f'GRANT CREATE ON SCHEMA "{lacking[0]}" TO "{able.role}"'
+        )
+
+
+def _table(facts: Facts) -> Iterator[str]:
+    label = facts.materialisation.table.label
+    if facts.abilities.is_partition:
+        yield f"{label} is a partition and cannot have columns of its own; name the partitioned table"
+    if facts.abilities.has_children:
+        yield f"{label} has children by INHERITS, whose rows its key does not cover; use partitions"
+    for relation in facts.relations:
+        if relation.kind == "f":
+            yield f"partition {relation.label} is a foreign table, which can have no pending index"
+
+
+def _moved(facts: Facts) -> Iterator[str]:
+    """The configuration names another table or other columns than those that were applied."""
+    materialisation = facts.materialisation
+    wanted = {role: name for name, role in roles_of(materialisation.prediction).items()}
+    for marked in facts.marked:
+        if marked.mark.prediction != materialisation.name:
+            continue
+        if marked.oid != materialisation.table.oid:
+            yield (
+                f"it is applied to {marked.schema}.{marked.table} (column {marked.column}); "
+                f"run `rowscore remove {materialisation.name}` before you apply it to "
+                f"{materialisation.table.label}"
+            )
+            return
+        role = marked.mark.role
+        if role in _RENAMED and wanted.get(role, marked.column) != marked.column:
+            yield (
+                f"the {role} column is {marked.column} in the database and {wanted[role]} in the file; "
+                f"first ALTER TABLE {materialisation.target} "
+                f'RENAME COLUMN "{marked.column}" TO "{wanted[role]}", '
+                f"or run `rowscore remove {materialisation.name}`"
+            )
+
+
+def _columns(facts: Facts) -> Iterator[str]:
+    materialisation = facts.materialisation
+    others = {
+        item.column: item.mark.prediction
+        for item in facts.marked
+        if item.oid == materialisation.table.oid and item.mark.prediction != materialisation.name
+    }
+    for name, role in roles_of(materialisation.prediction).items():
+        if owner := facts.claimed.get(name) or others.get(name):
+            yield f"column {name} is written by prediction {owner}; two cannot share a column"
+            continue
+        if name in facts.watched:
+            yield f"an input is computed from column {name}, which rowscore writes: no row would stay scored"
+        column = materialisation.table.columns.get(name)
+        if column is not None:
+            yield from _existing(facts, column, role)
+        elif name in facts.costly_types:
+            yield (
+                f"outputs.{name}: the type {materialisation.prediction.outputs[name]} has a default or "
+                f"a constraint of its own, so a new column would rewrite the table; use its base type"
+            )
+
+
+def _existing(facts: Facts, column: Column, role: Role) -> Iterator[str]:
+    """Whether a column that is there can take its role."""
+    name = f"{role} column {column.name}"
+    if column.generated or column.identity:
+        yield f"{name} is {'generated' if column.generated else 'an identity'}: only the database writes it"
+    elif column.name in {part.name for part in facts.materialisation.key}:
+        yield f"{name} is part of the key, by which rowscore finds the row"
+    elif column.name in facts.partition_keys:
+        yield f"{name} decides in which partition a row lives: writing it would move rows"
+    elif role is Role.STATE:
+        yield from _existing_state(facts, column)
+    elif column.not_null and role in (Role.OUTPUT, Role.SCORED_AT):
+        yield (
+            f"{name} is NOT NULL, and a row that waits, or a model that answers NULL, has no value for it; "
+            f"ALTER TABLE {facts.materialisation.target} "
+            f'ALTER COLUMN "{column.name}" DROP NOT NULL takes no time'
+        )
+    elif role is Role.SCORED_AT and bare_type(column.base_type) not in _TIMES:
+        yield f"{name} is {column.type}; expected timestamp with time zone"
+    elif role is Role.VERSION and column.category != "S":
+        yield f"{name} is {column.type}; expected text"
+
+
+def _existing_state(facts: Facts, column: Column) -> Iterator[str]:
+    registration = facts.registration
+    registered = registration is not None and registration.definition["columns"][0] == column.name
+    marked = any(
+        item.column == column.name
+        and item.oid == facts.materialisation.table.oid
+        and item.mark.role is Role.STATE
+        for item in facts.marked
+    )
+    if not registered and not marked:
+        yield f'column {column.name} is there already and not rowscore\'s; name another with state = "..."'
+    elif column.type != "smallint" or not column.not_null:
+        kind = column.type + (" NOT NULL" if column.not_null else "")
+        yield f"the state column {column.name} is {kind} and was smallint NOT NULL when it was made; mend it"
+
+
+def _view(facts: Facts) -> Iterator[str]:
+    address = view_address(facts.materialisation)
+    if address is None:
+        return
+    if STATE_NAME in facts.materialisation.table.columns:
+        yield f"the table has a column {STATE_NAME}, as the view has; set view = false, or rename it"
+    if len(address[1].encode()) > LONGEST:
+        yield f'the view\'s name {address[1]!r} is longer than {LONGEST} bytes; name it with view = "..."'
+    for view in facts.views:
+        if (view.schema, view.name) == address and foreign(view, facts.materialisation.name):
+            yield f'{view.label} is there already and not this prediction\'s; name another with view = "..."'
+
+
+def foreign(view: View, prediction: str) -> bool:
+    """Whether what bears the wanted name is somebody else's."""
+    return view.kind != "v" or view.mark is None or view.mark.prediction != prediction

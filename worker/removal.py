@@ -1,0 +1,200 @@
+"""The DDL that undoes `apply`, found by rowscore's marks and names alone, so that it works on ruins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import sql
+from worker.changes import INSTANT, Change
+from worker.config import Prediction
+from worker.database import Transaction
+from worker.errors import RefusedError
+from worker.facts import MarkedColumn, View, read_dependents, read_marked, read_registrations, read_views
+from worker.names import LONGEST, Role, fitted, function_name, index_name, trigger_name
+from worker.state import own_tables_removal, unregistration_statement
+from worker.view import qualified
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left of a prediction in the database.
+
+    Attributes:
+        tables_sql: SQL that drops rowscore's own tables; empty where they are gone or others use them.
+        columns: the columns to drop; `kept` the output columns that lose only rowscore's mark.
+        triggers: tables (schema, name) that bear the trigger.
+        indexes: (schema, name, whether partitioned).
+        dependents: what others built upon the columns to drop.
+    """
+
+    prediction: str
+    registered: bool
+    tables_sql: str
+    columns: tuple[MarkedColumn, ...]
+    kept: tuple[MarkedColumn, ...]
+    views: tuple[View, ...]
+    triggers: tuple[tuple[str, str], ...]
+    function: bool
+    indexes: tuple[tuple[str, str, bool], ...]
+    dependents: tuple[str, ...]
+    dialect: str
+
+
+def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outputs: bool) -> Remains:
+    """Look up what is left of the prediction; tables that are gone leave nothing."""
+    name, dialect = prediction.name, transaction.capabilities.dialect
+    statements = sql.load(dialect)
+
+    def rows(statement: str, **parameters: Any) -> Sequence[Any]:
+        return transaction.rows(statements[statement].render(), **parameters)
+
+    function, trigger = function_name(name), trigger_name(name)
+    marked = [item for item in read_marked(transaction) if item.mark.prediction == name]
+    kept = [] if drop_outputs else [item for item in marked if item.mark.role is Role.OUTPUT]
+    columns = [item for item in marked if item not in kept]
+    views = tuple(view for view in read_views(transaction, prediction, None))
+    registered = [item.name for item in read_registrations(transaction)]
+    dependents = {
+        dependent
+        for oid in {item.oid for item in columns}
+        for dependent in read_dependents(
+            transaction,
+            oid,
+            [item.column for item in columns if item.oid == oid],
+            name,
+            [view.oid for view in views],
+        )
+    }
+    whole = index_name(name)
+    indexes = rows("find_own_indexes", index=whole, stem=fitted(whole, LONGEST - 9))
+    return Remains(
+        prediction=name,
+        registered=name in registered,
+        tables_sql=_tables_sql(transaction, set(registered) - {name}, function),
+        columns=tuple(columns),
+        kept=tuple(kept),
+        views=views,
+        triggers=tuple(
+            (row.schema, row.table) for row in rows("find_own_triggers", trigger=trigger, function=function)
+        ),
+        function=bool(rows("find_staleness_function", function=function)),
+        indexes=tuple((row.schema, row.name, row.partitioned) for row in indexes),
+        dependents=tuple(sorted(dependents)),
+        dialect=dialect,
+    )
+
+
+def _tables_sql(transaction: Transaction, others: set[str], function: str) -> str:
+    statements = sql.load(transaction.capabilities.dialect)
+    own: Any = transaction.row(statements["find_own_schema"].render())
+    if (
+        others
+        or not own.migrated
+        or transaction.value(statements["count_own_objects"].render(), function=function)
+    ):
+        return ""
+    return own_tables_removal(transaction)
+
+
+def plan_removal(remains: Remains) -> list[Change]:
+    """The changes that undo `apply`, workers first: once the registration is gone, nobody writes any more.
+
+    Raises:
+        RefusedError: something of the user's depends on the view or on a column; it is named, never dropped.
+    """
+    built = sorted({*remains.dependents, *(item for view in remains.views for item in view.dependents)})
+    if built:
+        raise RefusedError(
+            f"predictions.{remains.prediction}: {', '.join(built)} depends on what would be dropped; "
+            f"drop that first"
+        )
+    return [
+        *_unregister(remains),
+        *_drop_views(remains),
+        *_drop_trigger(remains),
+        *_drop_indexes(remains),
+        *_drop_columns(remains),
+        *_drop_tables(remains),
+    ]
+
+
+def _unregister(remains: Remains) -> list[Change]:
+    if not remains.registered:
+        return []
+    statement = unregistration_statement(remains.prediction, remains.dialect)
+    title = f"forget prediction {remains.prediction} with its failures and log: workers stop"
+    return [Change(title, (statement,), destructive=True)]
+
+
+def _drop_views(remains: Remains) -> list[Change]:
+    show = sql.load(remains.dialect)["drop_view"].show
+    return [
+        Change(
+            f"drop the view {view.label}",
+            (show(view=qualified((view.schema, view.name), remains.dialect)),),
+            destructive=True,
+        )
+        for view in remains.views
+    ]
+
+
+def _drop_trigger(remains: Remains) -> list[Change]:
+    statements = sql.load(remains.dialect)
+    names = {"trigger": trigger_name(remains.prediction), "function": function_name(remains.prediction)}
+    steps = [
+        statements["drop_staleness_trigger"].show(**names, table=qualified(table, remains.dialect))
+        for table in remains.triggers
+    ]
+    steps += [statements["drop_staleness_function"].show(**names)] if remains.function else []
+    if not steps:
+        return []
+    lock = f"ACCESS EXCLUSIVE on the table, {INSTANT}" if remains.triggers else ""
+    return [Change("drop the trigger that notices changed inputs", tuple(steps), destructive=True, lock=lock)]
+
+
+def _drop_indexes(remains: Remains) -> list[Change]:
+    show = sql.load(remains.dialect)["drop_pending_index"].show
+    return [
+        Change(
+            f"drop the pending index {schema}.{name}",
+            (show(schema=schema, index=name, concurrently=not partitioned),),
+            transactional=partitioned,
+            destructive=True,
+            lock=f"ACCESS EXCLUSIVE on the table and its partitions, {INSTANT}"
+            if partitioned
+            else "SHARE UPDATE EXCLUSIVE: reads and writes go on; waits for older transactions",
+        )
+        for schema, name, partitioned in remains.indexes
+    ]
+
+
+def _drop_columns(remains: Remains) -> list[Change]:
+    statements = sql.load(remains.dialect)
+    changes = []
+    ours = sorted((*remains.columns, *remains.kept), key=lambda item: (item.schema, item.table))
+    for (schema, name), group in groupby(ours, key=lambda item: (item.schema, item.table)):
+        members = list(group)
+        table = qualified((schema, name), remains.dialect)
+        dropped = [item.column for item in members if item in remains.columns]
+        kept = [item.column for item in members if item not in remains.columns]
+        steps = [statements["drop_columns"].show(table=table, columns=dropped)] if dropped else []
+        steps += [
+            statements["comment_column"].show(table=table, column=column, comment="NULL") for column in kept
+        ]
+        parts = [
+            f"drop {', '.join(dropped)} of" if dropped else "",
+            f"keep {', '.join(kept)} in" if kept else "",
+        ]
+        title = f"{' and '.join(part for part in parts if part)} {schema}.{name}"
+        lock = f"ACCESS EXCLUSIVE on the table, {INSTANT}"
+        changes.append(Change(title, tuple(steps), destructive=bool(dropped), lock=lock))
+    return changes
+
+
+def _drop_tables(remains: Remains) -> list[Change]:
+    if not remains.tables_sql:
+        return []
+    return [Change("drop rowscore's own tables and their schema", (remains.tables_sql,), destructive=True)]

@@ -1,0 +1,223 @@
+"""Reads how a prediction stands: backlog, freshness, speed, failures, leases; it prints and changes nothing.
+
+What it costs does not grow with the table: waiting rows are counted by the pending index up to a limit, all rows only
+where the table is small, and each look at the user's table has a time limit, after which the answer is that nobody
+knows.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sql
+from worker.config import Prediction
+from worker.database import Database
+from worker.engine import Engine
+from worker.errors import StatementTimeoutError
+from worker.materialisation import Materialisation
+from worker.standing import (
+    Activity,
+    BackfillStatus,
+    Circuit,
+    Definition,
+    Failures,
+    Freshness,
+    Learned,
+    LeaseStatus,
+    Rows,
+    Status,
+)
+from worker.states import RowState, RunKind
+
+COUNT_UP_TO = 100_000  # waiting rows that are counted one by one
+SMALL_TABLE = 64 * 1024 * 1024  # bytes up to which all rows are counted: about 0.1 s
+SAMPLE = 10_000  # newest rows that freshness is measured over
+FRESH_WINDOW = 3600.0  # seconds; older arrivals say nothing about freshness now
+ACTIVITY_WINDOW = 300.0  # seconds of the batch log
+LOG_LINES = 10_000
+LOOK_TIMEOUT = "2s"
+
+
+def read_status(engine: Engine, name: str | None = None) -> Status:
+    """How the prediction stands now.
+
+    Raises:
+        ConfigurationError, MissingObjectError: the file and the table do not fit.
+        PrivilegeError: the role may not read rowscore's own tables.
+    """
+    prediction = engine.prediction(name)
+    database, m = engine.database(prediction), engine.materialisation(prediction)
+    known = _read_prediction(database, prediction)
+    if known is None:
+        return Status(prediction.name, m.table.label, None)
+    look = _Look(database, m)
+    failures = Failures(*look.own("count_failures"))
+    rows, oldest = look.rows(failures)
+    return Status(
+        prediction=prediction.name,
+        table=m.table.label,
+        definition=_definition(prediction, known),
+        rows=rows,
+        oldest_waiting=oldest,
+        freshness=look.freshness(known.applied_at),
+        activity=look.activity(),
+        failures=failures,
+        learned=Learned(known.rows_per_claim, known.rows_per_call),
+        circuit=_circuit(known),
+        backfill=look.backfill(),
+        leases=look.leases(),
+    )
+
+
+def read_circuit(engine: Engine, prediction: Prediction) -> Circuit | None:
+    """The prediction's circuit alone; None where it was never applied."""
+    known = _read_prediction(engine.database(prediction), prediction)
+    return None if known is None else _circuit(known)
+
+
+def _read_prediction(database: Database, prediction: Prediction) -> Any:
+    statements = sql.load(database.capabilities.dialect)
+    with database.transaction() as transaction:
+        own: Any = transaction.row(statements["find_own_schema"].render())
+        if not own.registrable:
+            return None
+        return transaction.row(statements["read_prediction"].render(), prediction=prediction.name)
+
+
+def _circuit(known: Any) -> Circuit:
+    seconds = max(known.circuit_seconds, 0.0) if known.circuit_open else None
+    return Circuit(known.circuit_open, seconds, known.failures or 0, known.failure_class, known.reason)
+
+
+def _definition(prediction: Prediction, known: Any) -> Definition:
+    drift = []
+    if known.definition_hash != prediction.definition_hash:
+        drift.append(f"the file's definition is {prediction.definition_hash}, the database's {known.definition_hash}")
+    if known.version != prediction.version_value:
+        drift.append(f"the file's model version is {prediction.version_value!r}, the database's {known.version!r}")
+    return Definition(known.applied_at, known.definition_hash, known.version, tuple(drift))
+
+
+class _Look:
+    """Looks at one prediction's rows and log, each in a short transaction of its own."""
+
+    def __init__(self, database: Database, materialisation: Materialisation) -> None:
+        self.database = database
+        self.m = materialisation
+
+    def own(self, statement: str, **parameters: Any) -> Any:
+        """The row of a statement over rowscore's own tables."""
+        with self.database.transaction() as transaction:
+            return transaction.row(self.m.render(statement), prediction=self.m.name, **parameters)
+
+    def table(self, statement: str, *, context: dict[str, Any] | None = None, **parameters: Any) -> list[Any] | None:
+        """The rows of a statement over the user's table; None where it takes too long."""
+        try:
+            with self.database.transaction(statement_timeout=LOOK_TIMEOUT, jit="off") as transaction:
+                return list(transaction.rows(self.m.render(statement, **(context or {})), **parameters))
+        except StatementTimeoutError:
+            return None
+
+    @property
+    def arrived_at(self) -> str | None:
+        """The column of arrival times, where it is one of times."""
+        name = self.m.prediction.arrived_at
+        timed = name is not None and self.m.table.columns[name].base_type.startswith(("timestamp", "date"))
+        return name if timed else None
+
+    def rows(self, failures: Failures) -> tuple[Rows, float | None]:
+        """Rows by state, and for how long the oldest one without a prediction has waited."""
+        size = self.table("measure_table", oid=self.m.table.oid)
+        counted = self.table("count_states") if size and size[0].bytes <= SMALL_TABLE else None
+        if counted is not None:
+            states: dict[int, int] | None = {item.state: item.rows for item in counted}
+            total: int | None = sum(item.rows for item in counted)
+        else:
+            total = int(size[0].rows) if size and size[0].rows >= 0 else None
+            states = self._estimate(total)
+        waiting = self.table("count_pending", context={"arrived_at": self.arrived_at}, limit=COUNT_UP_TO + 1)
+        pending, stale, oldest = waiting[0] if waiting else (None, None, None)
+
+        def of(state: RowState) -> int | None:
+            return None if states is None else states.get(state, 0)
+
+        exact = counted is not None
+        more = pending is not None and pending > COUNT_UP_TO and not exact
+        rows = Rows(
+            total=total,
+            exact=exact,
+            scored=of(RowState.SCORED),
+            pending=of(RowState.PENDING) if exact else COUNT_UP_TO if more else pending,
+            more_pending=more,
+            stale=stale,
+            failed=(of(RowState.FAILED) or 0) if exact else failures.rows,
+            skipped=of(RowState.SKIPPED),
+            existing=of(RowState.EXISTING),
+        )
+        return rows, oldest
+
+    def _estimate(self, total: int | None) -> dict[int, int] | None:
+        """Rows by state from the planner's statistics, or None where there are none."""
+        table = self.m.table
+        shares = self.table(
+            "estimate_states",
+            schema=table.schema,
+            table=table.name,
+            state=self.m.prediction.state_column,
+            partitioned=table.partitioned,
+        )
+        return {item.state: round(item.share * total) for item in shares} if shares and total is not None else None
+
+    def freshness(self, applied_at: datetime) -> Freshness | None:
+        """None without `arrived_at`, and where no row of the last hour has been scored yet."""
+        if self.arrived_at is None:
+            return None
+        context = {"arrived_at": self.arrived_at}
+        found = self.table(
+            "measure_freshness", context=context, sample=SAMPLE, window=FRESH_WINDOW, applied_at=applied_at
+        )
+        return Freshness(*found[0]) if found and found[0].rows else None
+
+    def activity(self) -> Activity:
+        """What the batch log says about the last minutes."""
+        row = self.own("recent_batches", lines=LOG_LINES, window=ACTIVITY_WINDOW)
+        return Activity(
+            **{name: getattr(row, name) for name in ("batches", "scored", "failed", "skipped", "lost", "seconds")},
+            **{name: getattr(row, name) for name in ("idle", "calls", "retries", "throttled", "error")},
+            batch_rows=_triple(row, "batch"),
+            call_rows=_triple(row, "call_rows"),
+            call_seconds=_triple(row, "call_seconds"),
+        )
+
+    def backfill(self) -> BackfillStatus | None:
+        """The one that is under way."""
+        running = self.own("find_run", kind=RunKind.BACKFILL.value)
+        if running is None:
+            return None
+        with self.database.transaction() as transaction:
+            run: Any = transaction.row(self.m.render("read_run"), run=running.id)
+        speed = self.own("run_speed", run=run.id, lines=LOG_LINES, window=ACTIVITY_WINDOW)
+        return BackfillStatus(
+            run=run.id,
+            total=run.rows_total,
+            scored=run.rows_scored,
+            failed=run.rows_failed,
+            skipped=run.rows_skipped,
+            started_at=run.started_at,
+            rows_per_second=speed.rows / speed.seconds if speed.seconds else None,
+        )
+
+    def leases(self) -> tuple[LeaseStatus, ...]:
+        """The leases that are out."""
+        with self.database.transaction() as transaction:
+            rows = transaction.rows(self.m.render("live_leases"), prediction=self.m.name)
+        return tuple(
+            LeaseStatus(row.kind, row.owner, tuple(row.lo), tuple(row.hi), row.attempts, float(row.seconds_left))
+            for row in rows
+        )
+
+
+def _triple(row: Any, name: str) -> Any:
+    values = tuple(getattr(row, f"{name}_{which}") for which in ("min", "avg", "max"))
+    return None if None in values else values

@@ -1,0 +1,61 @@
+"""What a prediction needs now and then: failed rows that are due go back to the queue, and the log stays bounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.engine import Engine
+from worker.leases import share_prediction
+
+KEEP_BATCHES = 10_000  # lines of the batch log: at a batch a second and two workers more than an hour
+ROWS_PER_RETRY = 1000  # rows locked at once
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many lines of the batch log and how many outlived failure records were deleted."""
+
+    batches: int
+    failures: int
+
+
+def retry_failures(engine: Engine, name: str | None = None, *, everything: bool = False) -> int:
+    """Put failed rows whose retry is due back to pending, some at a time; returns how many.
+
+    Rows that the application holds are stepped over, and taken next time. Two at once do no harm.
+
+    Args:
+        everything: those that are not due, or have used up their attempts, as well.
+
+    Raises:
+        NotAppliedError, StaleDefinitionError: this process may not change the prediction's rows.
+    """
+    prediction = engine.prediction(name)
+    database, m = engine.database(prediction), engine.materialisation(prediction)
+    statement = m.render("retry_failures", everything=everything)
+    retried = 0
+    while not engine.stop.is_set():
+        with database.transaction(**database.capabilities.plan_pins, lock_timeout="5s") as transaction:
+            share_prediction(transaction, m)
+            count = transaction.execute(statement, prediction=m.name, limit=ROWS_PER_RETRY).rowcount
+        retried += count
+        if count < ROWS_PER_RETRY:
+            break
+    return retried
+
+
+def prune(engine: Engine, name: str | None = None, *, keep: int = KEEP_BATCHES) -> Pruned:
+    """Delete all but the newest `keep` lines of the batch log, and errors of rows that no longer have any.
+
+    Raises:
+        NotAppliedError, StaleDefinitionError: this process may not speak for the prediction.
+    """
+    prediction = engine.prediction(name)
+    database, m = engine.database(prediction), engine.materialisation(prediction)
+    with database.transaction(lock_timeout="5s") as transaction:
+        share_prediction(transaction, m)
+        batches = transaction.execute(m.render("prune_batches"), prediction=m.name, keep=keep).rowcount
+    with database.transaction(**database.capabilities.plan_pins, lock_timeout="5s") as transaction:
+        share_prediction(transaction, m)
+        failures = transaction.execute(m.render("forget_orphans"), prediction=m.name).rowcount
+    return Pruned(batches, failures)
