@@ -1,12 +1,13 @@
 """The periodic messages of each prediction, as Celery beat takes them; it sends none.
 
-Every message is a hint that may come twice, late or never: the database holds the truth. So messages expire when
-their successor is due, two beats do no harm, and beat keeps no file of what it sent.
+Every message is a hint that may come twice, late or never: the database holds the truth. So messages expire
+when their successor is due, two beats do no harm, and beat keeps no file of what it sent.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from celery.schedules import ParseException, crontab
@@ -23,7 +24,8 @@ _HOUR = 3600.0
 def beat_schedule(configuration: Configuration) -> dict[str, dict[str, Any]]:
     """Beat's table: for each prediction a tick, the retry of failed rows, and the pruning of its log.
 
-    A prediction with `cron` retries with it too: whoever confines scoring to the night means the model's bill.
+    A prediction with `cron` retries with it too: whoever confines scoring to the night means the model's
+    bill.
 
     Raises:
         ConfigurationError: a `cron` cannot be read; it names the key.
@@ -41,7 +43,7 @@ def beat_schedule(configuration: Configuration) -> dict[str, dict[str, Any]]:
 
 
 def cron_schedule(prediction: Prediction, path: str) -> crontab | None:
-    """The prediction's `cron` in UTC, as minute, hour, day of the month, month, day of the week; None without one.
+    """The prediction's `cron` in UTC (minute, hour, day of the month, month, day of the week), if it has one.
 
     Raises:
         ConfigurationError: it is not a cron expression.
@@ -51,7 +53,9 @@ def cron_schedule(prediction: Prediction, path: str) -> crontab | None:
     where = f"{path}: predictions.{prediction.name}.cron"
     fields = prediction.cron.split()
     if len(fields) != _FIELDS:
-        raise ConfigurationError(f'{where}: expected five fields such as "*/5 * * * *", not {prediction.cron!r}')
+        raise ConfigurationError(
+            f'{where}: expected five fields such as "*/5 * * * *", not {prediction.cron!r}'
+        )
     try:
         return crontab.from_string(" ".join(fields))
     except (ParseException, ValueError, KeyError) as error:
@@ -61,15 +65,21 @@ def cron_schedule(prediction: Prediction, path: str) -> crontab | None:
 def interval(prediction: Prediction, path: str) -> float:
     """Seconds after which a message of the prediction is out of date: its successor has been sent by then.
 
-    With `cron` the shortest time between two minutes of an hour, an hour at most: a nightly tick may come late.
+    With `cron` the shortest time between two minutes of an hour, an hour at most: a nightly tick may come
+    late.
     """
     when = cron_schedule(prediction, path)
     if when is None:
         return prediction.every.total_seconds()
     minutes = sorted(when.minute)
-    gaps = [60.0 * (after - before) for before, after in zip(minutes, minutes[1:], strict=False)]
-    return min([*gaps, _HOUR - 60.0 * (minutes[-1] - minutes[0])])
+    gaps = [60.0 * (after - before) for before, after in pairwise(minutes)]
+    return float(min([*gaps, _HOUR - 60.0 * (minutes[-1] - minutes[0])]))
 
 
 def _entry(task: str, name: str, schedule: timedelta | crontab, expires: float) -> dict[str, Any]:
-    return {"task": f"rowscore.{task}", "schedule": schedule, "args": (name,), "options": {"expires": expires}}
+    return {
+        "task": f"rowscore.{task}",
+        "schedule": schedule,
+        "args": (name,),
+        "options": {"expires": expires},
+    }

@@ -1,1 +1,1 @@
-"""Celery's tasks: they unpack a message, call the engine and return a summary; whatever they do may happen twice."""
+"""Celery's tasks: they unpack a message, call the engine and return a summary; any of them may run twice."""

@@ -1,4 +1,4 @@
-"""The tasks that score: a tick, which beat sends, starts drains, and a drain works for at most its time budget."""
+"""The tasks that score: a tick, which beat sends, starts drains, and a drain works until its time is over."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tick(self: Any, name: str | None = None) -> dict[str, Any]:
 
 @shared_task(bind=True, name="rowscore.drain", throws=(RowscoreError,))  # type: ignore[untyped-decorator]
 def drain(self: Any, name: str | None = None) -> dict[str, Any]:
-    """Score the prediction's pending rows for at most `max_run_time`; the summary says how many, and why it ended."""
+    """Score the prediction's pending rows for `max_run_time`; the summary says how many, and why it ended."""
     engine: Engine = self.app.engine
     with in_one_line("drain", name), self.app.shutdown.finishing(engine.stop):
         work = Drain(engine, name, progress=_Progress(self))

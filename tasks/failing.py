@@ -13,7 +13,7 @@ _log = logger(__name__)
 
 @contextmanager
 def in_one_line(task: str, name: str | None) -> Iterator[None]:
-    """Raise rowscore's own errors anew: without the frames, and the driver's error, that nobody needs to read."""
+    """Raise rowscore's own errors anew, without the frames and the driver's error that nobody reads."""
     try:
         yield
     except RowscoreError as error:

@@ -1,6 +1,6 @@
 """The Celery application: its settings, and the engine that each of its processes opens; it defines no task.
 
-    celery -A worker worker | celery -A worker beat | celery -A worker flower
+`worker.celery` makes the one that `celery -A worker worker`, `beat` and `flower` find.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from worker.shutdown import Shutdown
 from worker.stdlog import adopt_standard_logs
 
 QUEUE = "rowscore"
-MODULES = ("tasks.drains", "tasks.upkeep", "worker.peers")  # what a worker answers to
-_MARGIN = 60.0  # seconds for a batch's statements, waits for locks included, and for a model that has no timeout
+TASKS = ("tasks.drains", "tasks.upkeep")
+_MARGIN = 60.0  # seconds for a batch's statements, waits for locks included, and a model without a timeout
 _RESULTS_KEPT = 3600.0  # seconds; two ticks a minute and their drains are a few thousand small keys
 
 
@@ -27,7 +27,7 @@ class Application(Celery):  # type: ignore[misc]  # celery has no types
     """Celery with a configuration, and with one engine for each process that runs tasks."""
 
     def __init__(self, configuration: Configuration) -> None:
-        super().__init__("rowscore", include=list(MODULES))
+        super().__init__("rowscore", include=list(TASKS))
         self.configuration = configuration
         self.shutdown = Shutdown()
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Application(Celery):  # type: ignore[misc]  # celery has no types
 
     @property
     def engine(self) -> Engine:
-        """This process's engine, made when it is first asked for; its `stop` follows the worker's shutdown."""
+        """This process's engine, made when first asked for; its `stop` follows the worker's shutdown."""
         with self._lock:
             if self._engine is None:
                 self._engine = Engine(self.configuration)
@@ -44,9 +44,9 @@ class Application(Celery):  # type: ignore[misc]  # celery has no types
             return self._engine
 
     def forget_engine(self) -> None:
-        """Begin anew in a process that was forked from one with an engine: neither a socket nor a thread survives.
+        """Begin anew after a fork, which neither a shared socket nor a thread survives.
 
-        The engine is not disposed of: that would say goodbye on the parent's connections.
+        The parent's engine, if it had one, is not disposed of: that would say goodbye on its connections.
         """
         self._lock = threading.Lock()
         self._engine = None
@@ -62,7 +62,7 @@ def create_app(configuration: Configuration) -> Application:
 
 
 def connect_signals(app: Application) -> None:
-    """Let Celery's programs log as rowscore does, start engines after the fork, and end drains at shutdown."""
+    """Let Celery's programs log as rowscore does, engines begin after the fork, drains end at shutdown."""
 
     def log(loglevel: int, logfile: str | None = None, **_: Any) -> None:
         adopt_standard_logs(loglevel, logfile)
@@ -81,9 +81,9 @@ def connect_signals(app: Application) -> None:
 def settings(configuration: Configuration) -> dict[str, Any]:
     """Celery's settings.
 
-    Messages are acknowledged when they are taken, not when they are done (`task_acks_late`): Redis delivers what is
-    unacknowledged for an hour (its visibility timeout) again, while the task still runs, and a drain that died is
-    replaced by the next tick anyway; its window is taken over when its lease ends.
+    Messages are acknowledged when they are taken, not when they are done (`task_acks_late`): Redis delivers
+    what is unacknowledged for an hour (its visibility timeout) again, running or not, and a drain that died
+    is replaced by the next tick anyway; its window is taken over when its lease ends.
 
     Raises:
         ConfigurationError: the broker's URL or a `cron` cannot be used.
@@ -105,13 +105,14 @@ def settings(configuration: Configuration) -> dict[str, Any]:
         "result_expires": _RESULTS_KEPT,
         "worker_send_task_events": True,
         "task_send_sent_event": True,
-        # The soft limit raises an exception wherever the drain stands, so it is for what hangs, not for what is slow.
+        # The soft limit raises wherever the drain stands, so it is for what hangs, not for what is slow.
         "task_soft_time_limit": limit,
         "task_time_limit": limit + _MARGIN,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,  # those acknowledged late, of which there are none
-        "worker_lost_wait": 2.0,  # seconds until a killed child's task counts as lost: nothing is read from its result
+        "worker_lost_wait": 2.0,  # seconds until a killed child's task counts as lost; nobody waits for it
+        # Concerns what is acknowledged late, so nothing; unset, a lost connection is a warning of 20 lines.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "beat_schedule": beat_schedule(configuration),
-        "beat_scheduler": "celery.beat:Scheduler",  # keeps no file: a beat that starts anew sends what is due from then on
+        "beat_scheduler": "celery.beat:Scheduler",  # in memory: no file, over which two beats would quarrel
         "enable_utc": True,
         "timezone": "UTC",
     }
@@ -123,5 +124,3 @@ def _longest_run(prediction: Prediction) -> float:
     if isinstance(prediction.model, HttpModel):
         batch += prediction.model.timeout.total_seconds() * prediction.model.attempts
     return prediction.max_run_time.total_seconds() + batch
-
-

@@ -55,9 +55,9 @@ def apply(
     on_wait: Callable[[str], object] = _ignore,
     patience: LockPatience = DEFAULT_PATIENCE,
 ) -> list[Change]:
-    """Bring the table and rowscore's own tables to what the configuration wants; a second time does nothing.
+    """Bring the table and rowscore's own tables to what is wanted; returns the changes made, or to be made.
 
-    After a crash, `apply` again goes on where it stopped.
+    A second time does nothing; after a crash it goes on where it stopped.
 
     Args:
         database: where.
@@ -67,12 +67,8 @@ def apply(
         on_wait: told in words when a lock or an older transaction is waited for, and who holds it.
         patience: for tests and impatient operators.
 
-    Returns:
-        The changes made, or to be made.
-
     Raises:
-        RefusedError: a change would hurt the table or take something of somebody else's away; nothing was
-            changed.
+        RefusedError: a change would hurt the table or somebody else's objects; nothing was changed.
         PrivilegeError: the role may not.
         LockTimeoutError: somebody held a lock for all attempts; the message names the session.
     """

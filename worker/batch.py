@@ -24,6 +24,7 @@ from worker.patience import DEFAULT_PATIENCE
 from worker.reading import Reading
 from worker.rows import Taken
 from worker.scoring import score
+from worker.states import RunKind
 from worker.writeback import Outcome, Writeback, Written
 
 DEFAULT_ROWS_PER_CALL = 1000
@@ -161,14 +162,13 @@ class BatchScorer:
             taken,
             outcomes,
             finish=result.complete,
-            record=lambda transaction, written: self._record(transaction, lease, result, written),
+            record=lambda transaction, share, written: self._record(transaction, share, lease, result, written),
             sent=sent,
         )
         result.database_seconds += written.seconds
 
     def _score_inside(self, lease: Lease, result: BatchResult) -> None:
-        """The in-database path: one statement claims, calls and writes; poison rows are bisected out of it."""
-
+        """The in-database path: claim, call and write in one transaction; poison rows are bisected out of it."""
         shares: list[Any] = []
 
         def whole(transaction: Transaction, share: Any) -> None:
@@ -176,14 +176,17 @@ class BatchScorer:
             self.leases.finish(transaction, lease)
             result.skipped = rows.skip(transaction, self.m, lease)
             started = time.perf_counter()
-            count = rows.score(transaction, self.m, lease, lease.window, lease.rows)
+            count = self.inside.score_window(transaction, lease, past_locks=len(shares) > 1)
             self.inside.note_call(result.statistics, count, started)
-            result.taken = result.scored = count
-            self._record(transaction, lease, result, Written(scored=count))
+            result.taken = count
+            self._record(transaction, share, lease, result, Written(scored=count))
 
         try:
             with _timed(result):
-                self.inside.run(lease, whole)
+                try:
+                    self.inside.run(lease, whole)
+                except errors.LockTimeoutError:
+                    self.inside.run(lease, whole, lock_timeout="5s")
         except errors.RowFaultError:
             result.scored = result.taken = result.skipped = 0
             self._isolate_inside(lease, result, presumed=not shares[0].failures)
@@ -200,30 +203,35 @@ class BatchScorer:
             taken.pick(list(failures)),
             outcomes,
             finish=result.complete,
-            record=lambda t, w: self._record(t, lease, result, Written(scored=scored, failed=w.failed)),
+            record=lambda t, share, w: self._record(t, share, lease, result, Written(scored=scored, failed=w.failed)),
         )
 
-    def _record(self, transaction: Transaction, lease: Lease, result: BatchResult, written: Written) -> None:
+    def _record(
+        self, transaction: Transaction, share: Any, lease: Lease, result: BatchResult, written: Written
+    ) -> None:
         """What belongs into the transaction of the rows; the run's shared row last, so that it is held briefly."""
-        rows.forget_failures(transaction, self.m, lease.window)
-        if result.fault is None and written.scored:
+        if share.has_failures:
+            rows.forget_failures(transaction, self.m, lease.window)
+        if share.failures and result.fault is None and written.scored:
             close_circuit(transaction, self.m)
         result.scored, result.lost = written.scored, written.lost
         result.failed = written.failed + result.unreadable
         result.total_seconds = time.monotonic() - result.started
         if result.taken or result.skipped:
             log_batch(transaction, self.m, lease, self.leases.owner, result)
-        transaction.execute(
-            self.m.render("count_run"), run=lease.run, walked=lease.rows,
-            scored=result.scored, failed=result.failed, skipped=result.skipped,
-        )  # fmt: skip
+        if lease.kind is RunKind.BACKFILL:
+            transaction.execute(
+                self.m.render("count_run"), run=lease.run, walked=lease.rows,
+                scored=result.scored, failed=result.failed, skipped=result.skipped,
+            )  # fmt: skip
 
     def _settle(self, lease: Lease, result: BatchResult) -> None:
         """After the batch: hand back an unfinished window, open the circuit when the service is at fault."""
         if isinstance(result.fault, errors.ModelError):
             with self.database.transaction(lock_timeout="5s") as transaction:
                 share = share_prediction(transaction, self.m)
-                open_circuit(transaction, self.m, result.fault, share.failures or 0)
+                is_open = bool(share.circuit_open)
+                open_circuit(transaction, self.m, result.fault, share.failures or 0, already_open=is_open)
         if not result.complete:
             self.leases.abandon(lease)
 

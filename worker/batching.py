@@ -16,7 +16,9 @@ _SERVICE = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock)\.\w+)", re.IGNOR
 _NAMED = re.compile(r"\bmax_rows_per_batch\s*(?:=>|:=)\s*(\d+|NULL)", re.IGNORECASE)
 _BY_PLACE = (
     re.compile(r"\binvoke_endpoint\s*\(\s*'[^']*'(?:::[\w ]+)?\s*,\s*(\d+|NULL)\b", re.IGNORECASE),
-    re.compile(r"\bdetect_sentiment\s*\(.*?,\s*'[\w-]+'(?:::[\w ]+)?\s*,\s*(\d+|NULL)\b", re.IGNORECASE | re.DOTALL),
+    re.compile(
+        r"\bdetect_sentiment\s*\(.*?,\s*'[\w-]+'(?:::[\w ]+)?\s*,\s*(\d+|NULL)\b", re.IGNORECASE | re.DOTALL
+    ),
 )
 _LARGEST = "as many rows a call as Aurora thinks best"
 
@@ -59,7 +61,9 @@ def rows_a_call(function: Function, asked: int | None) -> str:
     """
     if function.takes_batch_size:
         return f"up to {asked:,} rows a call" if asked else _LARGEST
-    found = _NAMED.search(function.source) or next(filter(None, (p.search(function.source) for p in _BY_PLACE)), None)
+    found = _NAMED.search(function.source) or next(
+        filter(None, (p.search(function.source) for p in _BY_PLACE)), None
+    )
     if found is None:
         return "as many rows a call as the service's default"
     return _LARGEST if found[1].upper() == "NULL" else f"up to {int(found[1]):,} rows a call"
@@ -78,7 +82,9 @@ def judge_batching(
     """
     service = service_of(function)
     if service is None:
-        return Batching(False, f"{function.label} calls no service: it is computed in the server, once for each row")
+        return Batching(
+            False, f"{function.label} calls no service: it is computed in the server, once for each row"
+        )
     if function.language not in ("sql", "c"):
         return Batching(
             False,
@@ -95,7 +101,9 @@ def judge_batching(
         )
     if settings.function_migration == "off":
         return Batching(
-            False, "apg_enable_function_migration is off", "SET apg_enable_function_migration = on, for this role"
+            False,
+            "apg_enable_function_migration is off",
+            "SET apg_enable_function_migration = on, for this role",
         )
     if any(service.endswith(name.lower()) for name in nested):
         return Batching(True, rows_a_call(function, asked))

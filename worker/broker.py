@@ -25,7 +25,7 @@ _RETRY = {"max_retries": 3, "interval_start": 0.0, "interval_step": 0.2, "interv
 def broker_url(configuration: Configuration) -> str:
     """The broker's URL with its secrets resolved; never print it.
 
-    Celery itself lets $CELERY_BROKER_URL, which `celery -b` sets, win over any setting, so results go there as well.
+    Celery lets $CELERY_BROKER_URL, which `celery -b` sets, win over any setting, so results go there as well.
 
     Raises:
         ConfigurationError: it is not set, or not a URL of a Redis.
@@ -39,7 +39,8 @@ def broker_url(configuration: Configuration) -> str:
 def broker_options(url: str) -> dict[str, Any]:
     """Celery's settings for a broker, and for results in the same Redis.
 
-    A worker waits for its broker as long as it takes. Whoever sends gives up after about a second: messages are hints.
+    A worker waits for its broker as long as it takes; whoever sends gives up after about a second, for
+    messages are hints.
     """
     options: dict[str, Any] = {
         "broker_url": url,
@@ -74,4 +75,5 @@ def broker_errors(url: str) -> Iterator[None]:
     try:
         yield
     except BROKER_FAILURES as error:
-        raise BrokerError(f"the broker {sanitize_url(url)} cannot be reached: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise BrokerError(f"the broker {sanitize_url(url)} cannot be reached: {reason}") from error

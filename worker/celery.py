@@ -1,7 +1,8 @@
-"""Where `celery -A worker` finds the application: built from $ROWSCORE_CONFIG or the folder's rowscore.toml."""
+"""Where `celery -A worker` finds the application, made from $ROWSCORE_CONFIG or ./rowscore.toml."""
 
 import sys
 
+import worker.peers  # noqa: F401  registers the remote control command, for workers and for `celery inspect`
 from worker.app import connect_signals, create_app
 from worker.config import read_configuration
 from worker.errors import RowscoreError

@@ -25,9 +25,20 @@ def pause(failures: int, failure: FailureClass, retry_after: float | None = None
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, failures - 1)))
 
 
-def open_circuit(transaction: Transaction, materialisation: Materialisation, fault: ModelError, failures: int) -> float:
-    """Record the fault; `failures` were in a row before it. Returns the pause in seconds."""
-    counted = failures if isinstance(fault, ThrottledError) else failures + 1
+def open_circuit(
+    transaction: Transaction,
+    materialisation: Materialisation,
+    fault: ModelError,
+    failures: int,
+    *,
+    already_open: bool = False,
+) -> float:
+    """Record the fault; `failures` were in a row before it. Returns the pause in seconds.
+
+    A circuit that is `already_open` was opened by another worker while this batch was in flight: both met one outage,
+    which counts once. Else the pause would double with every worker, and not with every try.
+    """
+    counted = failures if isinstance(fault, ThrottledError) or already_open else failures + 1
     seconds = pause(counted, fault.failure, getattr(fault, "retry_after", None))
     transaction.execute(
         materialisation.render("open_circuit"),

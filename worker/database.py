@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from worker import errors
 from worker.capabilities import Capabilities, capabilities_of
 
+_SERVER = re.compile(r'^connection (failed|is bad): connection to server at "[^"]*"[^:]*: (FATAL: +)?')  # as the label says
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
@@ -116,8 +117,10 @@ class Database:
 
     @property
     def label(self) -> str:
-        """The URL without its password, for messages."""
-        return self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=True)
+        """The URL without its passwords, for messages; libpq takes some of them as parameters, too."""
+        shown = {name: "..." if "pass" in name else value for name, value in self.url.query.items()}
+        url = self.url.set(drivername=self.url.get_backend_name(), query=shown)
+        return url.render_as_string(hide_password=True)
 
     @contextmanager
     def transaction(self, **settings: str | int) -> Iterator[Transaction]:
@@ -157,7 +160,7 @@ class Database:
         message = one_line(str(origin))
         kind = self.capabilities.classify(origin)
         if kind is errors.ConnectionFailedError:
-            message = f"{self.label}: {message}"
+            message = f"{self.label}: {_SERVER.sub('', message)}"
         return kind(message, sqlstate=sqlstate)
 
     def dispose(self) -> None:
@@ -167,6 +170,7 @@ class Database:
 
 def one_line(message: str) -> str:
     """A driver's message as one line, without the statement's position marks."""
+    message = message.replace("\n\tIs the server", "; is the server")
     kept = [part for part in message.splitlines() if not re.match(r"LINE \d+:|\s*\^|CONTEXT:", part)]
     return re.sub(r"\s+", " ", " ".join(kept)).strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from worker.materialisation import Materialisation
 from worker.states import RunKind
 
 _log = logger(__name__)
+_numbers = itertools.count(1)  # two drains of one process are two workers
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class Drain:
         self.progress = progress
         self.database: Database = engine.database(prediction)
         self.m: Materialisation = engine.materialisation(prediction)
-        self.leases = Leases(self.database, self.m, engine.owner)
+        self.leases = Leases(self.database, self.m, f"{engine.owner}:{next(_numbers)}")
         self.scorer = BatchScorer(self.database, self.m, self.leases, engine.model(prediction), engine.stop)
         self.summary = Summary(self.m.name)
 

@@ -52,7 +52,7 @@ class StatementPlan:
         if facts.hash_joins:
             return f"a hash or merge join over {', '.join(facts.hash_joins)}: its cost follows the table, not the batch"
         way = f"by {', '.join(facts.index_names)}" if facts.index_names else "without reading it"
-        return f"no sequential scan or hash join over {table}; {way}, about {facts.estimated_rows:,} rows"
+        return f"no sequential scan or hash join over {table}; {way}; the planner expects {facts.estimated_rows:,} rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,10 @@ class _Explainer:
         waiting = self._window(pending=True)
         window, rows = waiting or self._window(pending=False) or (None, 0)
         plans = () if window is None else tuple(self._plan(name, window) for name in self._names())
-        calls = {row.name: row.calls for row in self._transaction.rows(self._statements["find_service_calls"].render())}
+        calls = {
+            row.name: row.calls
+            for row in self._transaction.rows(self._statements["find_service_calls"].render())
+        }
         return Explanation(
             prediction=self._m.name,
             table=self._m.table.label,

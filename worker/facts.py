@@ -152,18 +152,9 @@ def read_facts(transaction: Transaction, materialisation: Materialisation) -> Fa
     current = resolve(transaction, prediction)
     reader = _Reader(transaction, current)
     registrations = read_registrations(transaction)
-    relations = tuple(Relation(**row) for row in reader.rows("find_relations", oid=current.table.oid))
-    trigger = next(
-        iter(
-            reader.rows(
-                "find_staleness_trigger", oid=current.table.oid, trigger=trigger_name(prediction.name)
-            )
-        ),
-        None,
-    )
-    function = next(
-        iter(reader.rows("find_staleness_function", function=function_name(prediction.name))), None
-    )
+    relations = tuple(Relation(**row) for row in reader.rows("find_relations"))
+    trigger = reader.first("find_staleness_trigger", trigger=trigger_name(prediction.name))
+    function = reader.first("find_staleness_function", function=function_name(prediction.name))
     return Facts(
         materialisation=current,
         abilities=reader.abilities(),
@@ -171,14 +162,8 @@ def read_facts(transaction: Transaction, materialisation: Materialisation) -> Fa
         registration=next((item for item in registrations if item.name == prediction.name), None),
         marked=read_marked(transaction),
         claimed=reader.claims([item for item in registrations if item.name != prediction.name]),
-        partition_keys=frozenset(
-            row["name"] for row in reader.rows("find_partition_keys", oid=current.table.oid)
-        ),
-        costly_types=frozenset(
-            name
-            for name, sql_type in prediction.outputs.items()
-            if name not in current.table.columns and reader.value("find_costly_type", type=sql_type)
-        ),
+        partition_keys=frozenset(row["name"] for row in reader.rows("find_partition_keys")),
+        costly_types=reader.costly_types(),
         relations=relations,
         indexes=reader.indexes(relations),
         watched=reader.watched() if prediction.on_input_change == "trigger" else (),
@@ -260,16 +245,29 @@ class _Reader:
         self._table = materialisation.table
 
     def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-        rows = self._transaction.rows(self._statements[statement].render(), **parameters)
-        return [dict(row._mapping) for row in rows]
+        asked = {"oid": self._table.oid, **parameters}
+        return [
+            dict(row._mapping)
+            for row in self._transaction.rows(self._statements[statement].render(), **asked)
+        ]
+
+    def first(self, statement: str, **parameters: Any) -> dict[str, Any] | None:
+        return next(iter(self.rows(statement, **parameters)), None)
 
     def value(self, statement: str, **parameters: Any) -> Any:
         return self._transaction.value(self._statements[statement].render(), **parameters)
 
     def abilities(self) -> Abilities:
         schema, _ = view_address(self._materialisation) or (self._table.schema, "")
-        (row,) = self.rows("find_abilities", oid=self._table.oid, view_schema=schema)
+        (row,) = self.rows("find_abilities", view_schema=schema)
         return Abilities(**row)
+
+    def costly_types(self) -> frozenset[str]:
+        return frozenset(
+            name
+            for name, sql_type in self._materialisation.prediction.outputs.items()
+            if name not in self._table.columns and self.value("find_costly_type", type=sql_type)
+        )
 
     def claims(self, others: Iterable[Registration]) -> dict[str, str]:
         """Columns of this very table that other predictions write."""
@@ -308,7 +306,7 @@ class _Reader:
         if expressions:
             read |= self._probe(expressions)
         sources: dict[str, set[str]] = {}
-        for row in self.rows("find_generated", oid=self._table.oid):
+        for row in self.rows("find_generated"):
             sources.setdefault(row["name"], set()).add(row["source"])
         expanded = {source for name in read for source in sources.get(name, {name})}
         return tuple(
@@ -322,7 +320,7 @@ class _Reader:
             self._transaction.script(self._materialisation.show("probe_expressions", expressions=expressions))
             if self.value("read_probe_whole_row"):
                 return set(self._table.columns) - self._own_columns()
-            return {row["name"] for row in self.rows("read_probe", oid=self._table.oid)}
+            return {row["name"] for row in self.rows("read_probe")}
         finally:
             savepoint.rollback()
 

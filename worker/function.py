@@ -19,6 +19,8 @@ class Function:
         fields: for an answer of a composite type the quoted field of each output, in the outputs' order; empty where
             the answer is one scalar.
         batch_size_place: the place (from 0) of its argument `max_rows_per_batch`, which rowscore then passes.
+        batch_mode: whether the server may gather calls in a SELECT list into batches (Aurora's aws_ml is installed).
+        volatility: `i`, `s` or `v`, as pg_proc has it.
     """
 
     oid: int
@@ -27,6 +29,7 @@ class Function:
     returns: str
     fields: tuple[str, ...]
     batch_size_place: int | None
+    batch_mode: bool
     executable: bool
     volatility: str
     parallel: str
@@ -38,6 +41,16 @@ class Function:
     def takes_batch_size(self) -> bool:
         """Whether rowscore passes `max_rows_per_batch` to it."""
         return self.batch_size_place is not None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether SET may call it: one scalar, and nothing gained by standing in a SELECT list."""
+        return not self.fields and not self.batch_mode
+
+    @property
+    def free(self) -> bool:
+        """Whether calling it again costs nobody money: an immutable function asks no service."""
+        return self.volatility == "i"
 
     def answer(self, alias: str, index: int) -> str:
         """The expression of output number `index` (from 0) over the column `alias` that holds the answer."""
@@ -75,6 +88,7 @@ def find_function(transaction: Transaction, prediction: Prediction, where: str) 
             returns=row.returns,
             fields=_fields(row, prediction, where, dialect),
             batch_size_place=place,
+            batch_mode=row.batch_mode,
             executable=row.executable,
             volatility=row.volatility,
             parallel=row.parallel,

@@ -22,7 +22,7 @@ from worker.errors import (
     StaleDefinitionError,
 )
 from worker.materialisation import Materialisation
-from worker.states import RunKind, RunStatus
+from worker.states import RunKind
 
 Key = tuple[str, ...]
 
@@ -127,37 +127,37 @@ class Leases:
     def _attempt(self, kind: RunKind, rows: int, first: Key | None) -> Lease | Idle | _EndOfPass:
         with self.database.transaction(**self._settings()) as transaction:
             generation = share_prediction(transaction, self.materialisation).generation
-            run_id = transaction.value(self._sql("find_run"), prediction=self.materialisation.name, kind=kind.value)
-            if run_id is None:
+            run = transaction.row(self._sql("lock_run"), prediction=self.materialisation.name, kind=kind.value)
+            if run is None:
                 return Idle(f"no {kind.value} is running", empty=True)
-            run = transaction.row(self._sql("lock_run"), run=run_id)
-            if run is None or run.status != RunStatus.RUNNING:
-                return Idle(f"the {kind.value} is no longer running", empty=True)
-            expired = transaction.row(self._sql("take_expired_lease"), run=run_id)
-            if expired is not None:
-                return self._take_over(transaction, kind, run, expired, rows, generation)
-            out = transaction.value(self._sql("count_leases"), run=run_id)
-            if out >= self.materialisation.prediction.workers:
-                return Idle(f"all {out} leases are out", 1.0)
-            found = self._next_window(transaction, kind, run, rows, first)
+            out = transaction.execute(self._sql("count_leases"), run=run.id, owner=self.owner).one()
+            if out.expired:
+                expired = transaction.row(self._sql("take_expired_lease"), run=run.id)
+                if expired is not None:
+                    return self._take_over(transaction, kind, run, expired, rows, generation)
+            if out.others >= self.materialisation.prediction.workers:
+                return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
+            found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
             if found is None:
-                return _EndOfPass(run_id, _key(run.upper), run.since_wrap, run.wrap_seconds, out)
+                return _EndOfPass(run.id, _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
             window, count = found
             token = run.token + 1
-            transaction.execute(self._sql("advance_run"), run=run_id, pos=json.dumps(window.hi), token=token)
-            self._insert(transaction, run_id, token, window, attempts=1, ttl=self.ttl)
-            return Lease(run_id, kind, token, window, count, 1, generation)
+            transaction.execute(
+                self._sql("hand_out_lease"),
+                run=run.id, token=token, lo=json.dumps(window.lo), hi=json.dumps(window.hi), owner=self.owner,
+                ttl=self.ttl,
+            )  # fmt: skip
+            return Lease(run.id, kind, token, window, count, 1, generation)
 
     def _next_window(
-        self, transaction: Transaction, kind: RunKind, run: Any, rows: int, first: Key | None
+        self, transaction: Transaction, kind: RunKind, run: Any, rows: int, first: Key | None, *, crowded: bool
     ) -> tuple[Window, int] | None:
         """The next rows that no live lease covers. Leases end without the run's lock, so each step looks anew."""
         start, position = ("at", first) if first is not None else ("after", _key(run.pos))
         while True:
             bounds = bind_key("start", position) if position is not None else {}
-            ahead = transaction.row(
-                self._sql("next_lease", start=start if position is not None else None), run=run.id, **bounds
-            )
+            look = self._sql("next_lease", start=start if position is not None else None)
+            ahead = transaction.row(look, run=run.id, **bounds) if crowded else None
             if ahead is not None and ahead.covers:
                 start, position = "after", _key(ahead.hi)
                 continue
@@ -207,7 +207,7 @@ class Leases:
             run=run.id, token=token, hi=json.dumps(window.hi), owner=self.owner, ttl=self.ttl,
             attempts=attempts, old_token=expired.token,
         )  # fmt: skip
-        transaction.execute(self._sql("advance_run"), run=run.id, pos=_dumped(run.pos), token=token + 1)
+        transaction.execute(self._sql("use_tokens"), run=run.id, token=token + 1)
         return Lease(run.id, kind, token, window, max(count, 1), attempts, generation)
 
     def _split(
@@ -324,7 +324,3 @@ def share_prediction(transaction: Transaction, materialisation: Materialisation,
 
 def _key(value: Any) -> Key | None:
     return None if value is None else tuple(value)
-
-
-def _dumped(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)

@@ -126,8 +126,19 @@ class Materialisation:
         }
 
     def render(self, statement: str, **extra: Any) -> str:
-        """A named statement for the driver."""
-        return sql.load(self.dialect)[statement].render(**{**self.context, **extra})
+        """A named statement for the driver; rendered once for each `extra`, since a batch runs twenty of them."""
+        asked = (statement, *sorted(extra.items()))
+        try:
+            return self._rendered[asked]
+        except KeyError:
+            text = self._rendered[asked] = sql.load(self.dialect)[statement].render(**{**self.context, **extra})
+        except TypeError:  # a list among the extras: asked once, at start-up
+            text = sql.load(self.dialect)[statement].render(**{**self.context, **extra})
+        return text
+
+    @cached_property
+    def _rendered(self) -> dict[tuple[Any, ...], str]:
+        return {}
 
     def show(self, statement: str, **extra: Any) -> str:
         """A named statement for people, and for DDL."""

@@ -9,7 +9,7 @@ from worker.engine import Engine
 from worker.leases import share_prediction
 from worker.states import RunKind
 
-SOON = 60.0  # seconds; where the next tick is further away, a drain that was kept from its work sends its own successor
+SOON = 60.0  # seconds; with the next tick further away, a drain that was kept from its work sends a successor
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,15 @@ def look(engine: Engine, name: str | None = None) -> Outlook:
         leases = transaction.rows(m.render("live_leases"), prediction=m.name)
     live = sum(lease.kind == RunKind.DRAIN and lease.seconds_left > 0 for lease in leases)
     if share.circuit_open:
-        return Outlook(live, 0, f"the circuit is open for {float(share.circuit_seconds):.0f} s: {share.reason}")
+        seconds = float(share.circuit_seconds)
+        return Outlook(live, 0, f"the circuit is open for {seconds:.0f} s: {share.reason}")
     return Outlook(live, max(0, prediction.workers - live))
 
 
 def successor(summary: Summary, budget: float, interval: float) -> float | None:
     """Seconds after which the next drain should follow this one, or None where the next tick is soon enough.
 
-    Each drain has at most one successor, and one that found no window has none, so that a duplicate does not live on.
+    Each drain has at most one, and one that found no window has none, so that a duplicate does not live on.
 
     Args:
         summary: of the drain that ended.
@@ -57,7 +58,7 @@ def successor(summary: Summary, budget: float, interval: float) -> float | None:
         interval: seconds between two ticks.
     """
     if summary.fault is None and summary.batches and summary.seconds >= budget:
-        return 0.0  # at `every = "30s"` and 25 s of work a backlog would wait a sixth of the time, at a nightly cron a day
+        return 0.0  # else a backlog would wait 5 s in 30 at the defaults, and a day at a nightly cron
     kept = summary.fault is not None or (summary.batches > 0 and summary.retry_after is not None)
     if kept and interval > SOON:
         return max(SOON, summary.retry_after or 0.0)

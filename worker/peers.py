@@ -22,16 +22,17 @@ def rowscore_definitions(state: Any, **_: Any) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "predictions": {
-            item.name: {"definition": item.definition_hash, "version": item.version_value} for item in predictions
+            item.name: {"definition": item.definition_hash, "version": item.version_value}
+            for item in predictions
         },
     }
 
 
 def worker_definitions(app: Celery, timeout: float = 1.0) -> dict[str, dict[str, Any]]:
-    """The answers of the workers that answer within `timeout` seconds, by the worker's name; empty where none runs.
+    """What the workers answer within `timeout` seconds, by the worker's name; empty where none runs.
 
-    Each holds `host`, `pid` (the parent process's) and `predictions`, by name their `definition` (the hash) and
-    `version`.
+    Each answer holds `host`, `pid` (the parent process's) and `predictions`: by name their `definition` (the
+    hash) and `version`.
 
     Raises:
         BrokerError: the broker cannot be reached.
@@ -41,4 +42,5 @@ def worker_definitions(app: Celery, timeout: float = 1.0) -> dict[str, dict[str,
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=timeout)
         replies = app.control.broadcast(COMMAND, reply=True, timeout=timeout)
-    return {worker: answer for reply in replies or () for worker, answer in reply.items() if "error" not in answer}
+    answers = [pair for reply in replies or () for pair in reply.items()]
+    return {worker: answer for worker, answer in answers if "error" not in answer}

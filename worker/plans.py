@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 _SCANS = re.compile(r"Scan$")
@@ -140,13 +141,13 @@ def _rows_read(scan: Mapping[str, Any]) -> int | None:
     if "Actual Rows" not in scan:
         return None
     dropped = scan.get("Rows Removed by Filter", 0) + scan.get("Rows Removed by Index Recheck", 0)
-    return round((scan["Actual Rows"] + dropped) * scan.get("Actual Loops", 1))
+    return round((float(scan["Actual Rows"]) + dropped) * scan.get("Actual Loops", 1))
 
 
 def _estimated(path: tuple[Mapping[str, Any], ...]) -> int:
     """A scan's rows; the inner side of a nested loop runs once for each row of the outer one."""
     rows = float(path[-1].get("Plan Rows", 0))
-    for above, node in zip(path, path[1:], strict=False):
+    for above, node in pairwise(path):
         if above["Node Type"] == "Nested Loop" and node.get("Parent Relationship") == "Inner":
             rows *= float(above["Plans"][0].get("Plan Rows", 1))
     return round(rows)

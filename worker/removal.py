@@ -57,17 +57,6 @@ def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outpu
     columns = [item for item in marked if item not in kept]
     views = tuple(view for view in read_views(transaction, prediction, None))
     registered = [item.name for item in read_registrations(transaction)]
-    dependents = {
-        dependent
-        for oid in {item.oid for item in columns}
-        for dependent in read_dependents(
-            transaction,
-            oid,
-            [item.column for item in columns if item.oid == oid],
-            name,
-            [view.oid for view in views],
-        )
-    }
     whole = index_name(name)
     indexes = rows("find_own_indexes", index=whole, stem=fitted(whole, LONGEST - 9))
     return Remains(
@@ -82,9 +71,19 @@ def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outpu
         ),
         function=bool(rows("find_staleness_function", function=function)),
         indexes=tuple((row.schema, row.name, row.partitioned) for row in indexes),
-        dependents=tuple(sorted(dependents)),
+        dependents=_dependents(transaction, name, columns, views),
         dialect=dialect,
     )
+
+
+def _dependents(
+    transaction: Transaction, prediction: str, columns: Sequence[MarkedColumn], views: Sequence[View]
+) -> tuple[str, ...]:
+    found: set[str] = set()
+    for oid in {item.oid for item in columns}:
+        names = [item.column for item in columns if item.oid == oid]
+        found.update(read_dependents(transaction, oid, names, prediction, [view.oid for view in views]))
+    return tuple(sorted(found))
 
 
 def _tables_sql(transaction: Transaction, others: set[str], function: str) -> str:

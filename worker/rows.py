@@ -108,6 +108,18 @@ def score(transaction: Transaction, m: Materialisation, lease: Lease, window: Wi
     return int(transaction.execute(sql, **parameters).rowcount)
 
 
+def claim(transaction: Transaction, m: Materialisation, lease: Lease) -> bool:
+    """Lock the window's rows; returns whether they are all ours, so that a plain UPDATE waits for nobody."""
+    sql = m.render("claim_rows", claims=lease.kind.claims)
+    return bool(transaction.value(sql, **_bounds(lease.window), limit=lease.rows))
+
+
+def score_in_place(transaction: Transaction, m: Materialisation, lease: Lease) -> int:
+    """Call the SQL function in SET over the whole window; returns the rows written."""
+    sql = m.render("score_rows_in_place", claims=lease.kind.claims)
+    return int(transaction.execute(sql, **_bounds(lease.window), **_version(m)).rowcount)
+
+
 def write(
     transaction: Transaction,
     m: Materialisation,
@@ -169,9 +181,8 @@ def fail(
 
 
 def forget_failures(transaction: Transaction, m: Materialisation, window: Window) -> None:
-    """Drop the errors of the window's rows that have been scored since; almost always there are none at all."""
-    if transaction.value(m.render("has_failures"), prediction=m.name):
-        transaction.execute(m.render("forget_failures"), prediction=m.name, **_bounds(window))
+    """Drop the errors of the window's rows that have been scored since."""
+    transaction.execute(m.render("forget_failures"), prediction=m.name, **_bounds(window))
 
 
 def _bounds(window: Window) -> dict[str, Any]:

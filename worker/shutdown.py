@@ -1,10 +1,10 @@
-"""How the processes of a worker learn that it shuts down, and how the batch in flight ends; it scores nothing.
+"""How the processes of a worker learn that it shuts down, and how a batch in flight ends; it scores nothing.
 
-Celery tells its parent process alone. The children of its prefork pool are only waited for, and SIGTERM, which an
-init system may send to all of them at once, raises SystemExit in a child wherever it stands, in a COMMIT too: the
-outcome is then unknown, so nothing may be assumed, and the answers that were paid for are lost. So the parent writes
-into a pipe that every child inherits and nobody ever reads empty: a child that starts a drain late sees it as well, a
-child that is killed takes no lock with it, and a signal handler may write. While a drain runs, SIGTERM only asks it
+Celery tells its parent process alone. The children of its prefork pool are only waited for; SIGTERM, which
+an init system may send to all of them at once, raises SystemExit in a child wherever it stands, in a COMMIT
+too: the outcome is then unknown, and answers that were paid for are lost. So the parent writes into a pipe
+that every child inherits and nobody ever reads empty: a child that starts a drain late sees it as well, one
+that is killed takes no lock with it, and a signal handler may write. While a drain runs, SIGTERM only asks it
 to end.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from worker.log import logger
 
-GRACE = 20.0  # seconds for the batch in flight; orchestrators kill after 30, and the parent needs a few to notice
+GRACE = 20.0  # seconds for the batch in flight: orchestrators kill after 30, and the parent has to notice
 
 _log = logger(__name__)
 
@@ -30,7 +30,8 @@ class Shutdown:
     """The end of one worker, announced by its parent process and seen by all that were forked from it.
 
     Args:
-        grace: seconds that a drain has to end after the announcement; then its process ends, and the lease runs out.
+        grace: seconds that a drain has to end after the announcement; then its process is killed, and its
+            lease runs out.
     """
 
     def __init__(self, grace: float = GRACE) -> None:
@@ -87,7 +88,9 @@ class Shutdown:
         self._readable(None)
         stop.set()
         if not self._idle.wait(self.grace):
-            _log.error("the batch in flight did not end in time; its window is free when its lease ends", grace=self.grace)
+            _log.error(
+                "the batch did not end in time; its window is free when its lease ends", grace=self.grace
+            )
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _readable(self, timeout: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""How a prediction stands: what `status` reads, in frozen values; no I/O. Times are seconds, counts are rows."""
+"""How a prediction stands: what `status` reads, as frozen values. Times are seconds, counts are rows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Rows:
     """Rows by state; None where nobody knows.
 
     Attributes:
-        exact: counted, not estimated from the planner's statistics (`pending` and `failed` always are counted).
+        exact: counted; else estimated by the planner's statistics, but for `pending` and `failed`.
         pending: waiting rows; at least so many where `more_pending`.
-        stale: of those, the ones that have an old prediction meanwhile.
+        stale: of those, the ones that have an old prediction meanwhile; None where not all were counted.
     """
 
     total: int | None
@@ -40,7 +40,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Seconds from arrival to prediction: median and 99th percentile over `rows` rows that arrived in the last hour."""
+    """Seconds from arrival to prediction, p50 and p99, over `rows` arrivals of the last hour."""
 
     rows: int
     p50: float
@@ -48,11 +48,22 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Least, mean and most of some sizes or times."""
+
+    min: float
+    avg: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
-    """The batches of the last five minutes. Sizes count rows and times are seconds; triples are least, mean, most.
+    """The batches of the last five minutes.
 
     Attributes:
-        seconds: from the beginning of the first batch to the end of the last.
+        busy_seconds: time in which at least one worker was at a batch.
+        rows_per_second: scored rows over that time.
+        batch_rows: rows read for one batch; `call_rows` and `call_seconds` are of model calls.
         idle: since the last batch of all; None where there was none.
         error: the last one that was logged.
     """
@@ -62,12 +73,13 @@ class Activity:
     failed: int
     skipped: int
     lost: int
-    seconds: float | None
+    busy_seconds: float
+    rows_per_second: float | None
     idle: float | None
-    batch_rows: tuple[int, float, int] | None
+    batch_rows: Spread | None
     calls: int
-    call_rows: tuple[int, float, int] | None
-    call_seconds: tuple[float, float, float] | None
+    call_rows: Spread | None
+    call_seconds: Spread | None
     retries: int
     throttled: int
     error: str | None
@@ -75,7 +87,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Rows with an error on record: all, those to be retried now, those that are not retried by themselves."""
+    """Rows with an error on record: all, those due now, those that are not tried again by themselves."""
 
     rows: int
     due: int
@@ -103,13 +115,9 @@ class BackfillStatus:
     scored: int
     failed: int
     skipped: int
+    done: int
     started_at: datetime
     rows_per_second: float | None
-
-    @property
-    def done(self) -> int:
-        """Rows that are dealt with."""
-        return self.scored + self.failed + self.skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +140,15 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A prediction's status; everything from `rows` on is None or empty where it was never applied."""
+    """A prediction's status; everything from `rows` on is None or empty where it was never applied.
+
+    Attributes:
+        arrived_at: the column of arrival times; without one nobody knows the freshness.
+    """
 
     prediction: str
     table: str
+    arrived_at: str | None
     definition: Definition | None
     rows: Rows | None = None
     oldest_waiting: float | None = None

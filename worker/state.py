@@ -78,8 +78,10 @@ def own_tables_removal(transaction: Transaction) -> str:
     """The SQL that drops rowscore's own tables and their schema; nothing of anybody else's goes with them."""
     statements = sql.load(transaction.capabilities.dialect)
     current = transaction.value(statements["find_revision"].render())
-    dropped = _offline(transaction, f"{current}:base", command.downgrade)  # its version table included
-    return f"{dropped};\n{statements['drop_own_schema'].show()}"
+    dropped = _offline(transaction, f"{current}:base", command.downgrade)
+    return ";\n".join(
+        [dropped, statements["drop_revision_table"].show(), statements["drop_own_schema"].show()]
+    )
 
 
 def register(transaction: Transaction, materialisation: Materialisation) -> None:

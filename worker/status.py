@@ -1,12 +1,13 @@
 """Reads how a prediction stands: backlog, freshness, speed, failures, leases; it prints and changes nothing.
 
-What it costs does not grow with the table: waiting rows are counted by the pending index up to a limit, all rows only
-where the table is small, and each look at the user's table has a time limit, after which the answer is that nobody
-knows.
+What it costs does not grow with the table: waiting rows are counted by the pending index up to a limit, all
+rows only where the table is small, and each look at the user's table has a time limit, after which the answer
+is that nobody knows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -26,20 +27,37 @@ from worker.standing import (
     Learned,
     LeaseStatus,
     Rows,
+    Spread,
     Status,
 )
 from worker.states import RowState, RunKind
 
-COUNT_UP_TO = 100_000  # waiting rows that are counted one by one
-SMALL_TABLE = 64 * 1024 * 1024  # bytes up to which all rows are counted: about 0.1 s
-SAMPLE = 10_000  # newest rows that freshness is measured over
 FRESH_WINDOW = 3600.0  # seconds; older arrivals say nothing about freshness now
 ACTIVITY_WINDOW = 300.0  # seconds of the batch log
 LOG_LINES = 10_000
-LOOK_TIMEOUT = "2s"
 
 
-def read_status(engine: Engine, name: str | None = None) -> Status:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a look may cost.
+
+    Attributes:
+        count_up_to: waiting rows that are counted one by one.
+        small_table: bytes of a table up to which all its rows are counted; these take about 0.1 s.
+        sample: newest rows that freshness is measured over.
+        timeout: of each statement over the user's table, as PostgreSQL writes it.
+    """
+
+    count_up_to: int = 100_000
+    small_table: int = 64 * 1024 * 1024
+    sample: int = 10_000
+    timeout: str = "2s"
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def read_status(engine: Engine, name: str | None = None, *, limits: Limits = DEFAULT_LIMITS) -> Status:
     """How the prediction stands now.
 
     Raises:
@@ -49,14 +67,15 @@ def read_status(engine: Engine, name: str | None = None) -> Status:
     prediction = engine.prediction(name)
     database, m = engine.database(prediction), engine.materialisation(prediction)
     known = _read_prediction(database, prediction)
+    look = _Look(database, m, limits)
     if known is None:
-        return Status(prediction.name, m.table.label, None)
-    look = _Look(database, m)
+        return Status(prediction.name, m.table.label, look.arrived_at, None)
     failures = Failures(*look.own("count_failures"))
     rows, oldest = look.rows(failures)
     return Status(
         prediction=prediction.name,
         table=m.table.label,
+        arrived_at=look.arrived_at,
         definition=_definition(prediction, known),
         rows=rows,
         oldest_waiting=oldest,
@@ -93,28 +112,35 @@ def _circuit(known: Any) -> Circuit:
 def _definition(prediction: Prediction, known: Any) -> Definition:
     drift = []
     if known.definition_hash != prediction.definition_hash:
-        drift.append(f"the file's definition is {prediction.definition_hash}, the database's {known.definition_hash}")
+        drift.append(
+            f"the file's definition is {prediction.definition_hash}, the database's {known.definition_hash}"
+        )
     if known.version != prediction.version_value:
-        drift.append(f"the file's model version is {prediction.version_value!r}, the database's {known.version!r}")
+        drift.append(
+            f"the file's model version is {prediction.version_value!r}, the database's {known.version!r}"
+        )
     return Definition(known.applied_at, known.definition_hash, known.version, tuple(drift))
 
 
 class _Look:
     """Looks at one prediction's rows and log, each in a short transaction of its own."""
 
-    def __init__(self, database: Database, materialisation: Materialisation) -> None:
+    def __init__(self, database: Database, materialisation: Materialisation, limits: Limits) -> None:
         self.database = database
         self.m = materialisation
+        self.limits = limits
 
     def own(self, statement: str, **parameters: Any) -> Any:
         """The row of a statement over rowscore's own tables."""
         with self.database.transaction() as transaction:
             return transaction.row(self.m.render(statement), prediction=self.m.name, **parameters)
 
-    def table(self, statement: str, *, context: dict[str, Any] | None = None, **parameters: Any) -> list[Any] | None:
+    def table(
+        self, statement: str, *, context: dict[str, Any] | None = None, **parameters: Any
+    ) -> list[Any] | None:
         """The rows of a statement over the user's table; None where it takes too long."""
         try:
-            with self.database.transaction(statement_timeout=LOOK_TIMEOUT, jit="off") as transaction:
+            with self.database.transaction(statement_timeout=self.limits.timeout, jit="off") as transaction:
                 return list(transaction.rows(self.m.render(statement, **(context or {})), **parameters))
         except StatementTimeoutError:
             return None
@@ -129,28 +155,28 @@ class _Look:
     def rows(self, failures: Failures) -> tuple[Rows, float | None]:
         """Rows by state, and for how long the oldest one without a prediction has waited."""
         size = self.table("measure_table", oid=self.m.table.oid)
-        counted = self.table("count_states") if size and size[0].bytes <= SMALL_TABLE else None
+        counted = self.table("count_states") if size and size[0].bytes <= self.limits.small_table else None
         if counted is not None:
             states: dict[int, int] | None = {item.state: item.rows for item in counted}
             total: int | None = sum(item.rows for item in counted)
         else:
             total = int(size[0].rows) if size and size[0].rows >= 0 else None
             states = self._estimate(total)
-        waiting = self.table("count_pending", context={"arrived_at": self.arrived_at}, limit=COUNT_UP_TO + 1)
+        waiting = self.table("count_pending", context={"arrived_at": self.arrived_at}, limit=self.limits.count_up_to + 1)
         pending, stale, oldest = waiting[0] if waiting else (None, None, None)
 
         def of(state: RowState) -> int | None:
             return None if states is None else states.get(state, 0)
 
         exact = counted is not None
-        more = pending is not None and pending > COUNT_UP_TO and not exact
+        more = pending is not None and pending > self.limits.count_up_to
         rows = Rows(
             total=total,
             exact=exact,
             scored=of(RowState.SCORED),
-            pending=of(RowState.PENDING) if exact else COUNT_UP_TO if more else pending,
-            more_pending=more,
-            stale=stale,
+            pending=of(RowState.PENDING) if exact else self.limits.count_up_to if more else pending,
+            more_pending=more and not exact,
+            stale=None if more else stale,
             failed=(of(RowState.FAILED) or 0) if exact else failures.rows,
             skipped=of(RowState.SKIPPED),
             existing=of(RowState.EXISTING),
@@ -167,7 +193,11 @@ class _Look:
             state=self.m.prediction.state_column,
             partitioned=table.partitioned,
         )
-        return {item.state: round(item.share * total) for item in shares} if shares and total is not None else None
+        return (
+            {item.state: round(item.share * total) for item in shares}
+            if shares and total is not None
+            else None
+        )
 
     def freshness(self, applied_at: datetime) -> Freshness | None:
         """None without `arrived_at`, and where no row of the last hour has been scored yet."""
@@ -175,19 +205,20 @@ class _Look:
             return None
         context = {"arrived_at": self.arrived_at}
         found = self.table(
-            "measure_freshness", context=context, sample=SAMPLE, window=FRESH_WINDOW, applied_at=applied_at
+            "measure_freshness", context=context, sample=self.limits.sample, window=FRESH_WINDOW, applied_at=applied_at
         )
         return Freshness(*found[0]) if found and found[0].rows else None
 
     def activity(self) -> Activity:
         """What the batch log says about the last minutes."""
         row = self.own("recent_batches", lines=LOG_LINES, window=ACTIVITY_WINDOW)
+        plain = ("batches", "scored", "failed", "skipped", "lost", "busy_seconds", "idle", "calls", "retries")
         return Activity(
-            **{name: getattr(row, name) for name in ("batches", "scored", "failed", "skipped", "lost", "seconds")},
-            **{name: getattr(row, name) for name in ("idle", "calls", "retries", "throttled", "error")},
-            batch_rows=_triple(row, "batch"),
-            call_rows=_triple(row, "call_rows"),
-            call_seconds=_triple(row, "call_seconds"),
+            **{name: getattr(row, name) for name in (*plain, "throttled", "error")},
+            rows_per_second=row.scored / row.busy_seconds if row.busy_seconds else None,
+            batch_rows=_spread(row, "batch"),
+            call_rows=_spread(row, "call_rows"),
+            call_seconds=_spread(row, "call_seconds"),
         )
 
     def backfill(self) -> BackfillStatus | None:
@@ -204,6 +235,7 @@ class _Look:
             scored=run.rows_scored,
             failed=run.rows_failed,
             skipped=run.rows_skipped,
+            done=run.rows_scored + run.rows_failed + run.rows_skipped,
             started_at=run.started_at,
             rows_per_second=speed.rows / speed.seconds if speed.seconds else None,
         )
@@ -213,11 +245,13 @@ class _Look:
         with self.database.transaction() as transaction:
             rows = transaction.rows(self.m.render("live_leases"), prediction=self.m.name)
         return tuple(
-            LeaseStatus(row.kind, row.owner, tuple(row.lo), tuple(row.hi), row.attempts, float(row.seconds_left))
+            LeaseStatus(
+                row.kind, row.owner, tuple(row.lo), tuple(row.hi), row.attempts, float(row.seconds_left)
+            )
             for row in rows
         )
 
 
-def _triple(row: Any, name: str) -> Any:
-    values = tuple(getattr(row, f"{name}_{which}") for which in ("min", "avg", "max"))
-    return None if None in values else values
+def _spread(row: Any, name: str) -> Spread | None:
+    values = [getattr(row, f"{name}_{which}") for which in ("min", "avg", "max")]
+    return None if None in values else Spread(*values)

@@ -1,4 +1,4 @@
-"""What a prediction needs now and then: failed rows that are due go back to the queue, and the log stays bounded."""
+"""What a prediction needs now and then: rows whose retry is due queue again, the log stays bounded."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def retry_failures(engine: Engine, name: str | None = None, *, everything: bool 
     Rows that the application holds are stepped over, and taken next time. Two at once do no harm.
 
     Args:
+        engine: the process's engine; its `stop` ends the work between two transactions.
+        name: the prediction; None for the only one.
         everything: those that are not due, or have used up their attempts, as well.
 
     Raises:

@@ -38,7 +38,7 @@ class Written:
     seconds: float = 0.0
 
 
-Record = Callable[[Transaction, Written], None]
+Record = Callable[[Transaction, Any, Written], None]
 
 
 class Writeback:
@@ -66,7 +66,7 @@ class Writeback:
 
         Args:
             finish: end the lease; an unfinished window keeps it.
-            record: what else belongs into the last transaction, told what was written.
+            record: what else belongs into the last transaction, told the prediction's row and what was written.
             sent: the answers came from the database and are in the form that is sent already.
 
         Raises:
@@ -99,7 +99,7 @@ class Writeback:
         claims = work.lease.kind.claims
         started = time.perf_counter()
         with self._open() as transaction:
-            share_prediction(transaction, self.m, work.lease.generation)
+            share = share_prediction(transaction, self.m, work.lease.generation)
             if last and work.finish:
                 self.leases.finish(transaction, work.lease)
             new = rows.write(
@@ -109,7 +109,7 @@ class Writeback:
             scored = work.scored + new
             written = Written(scored, failed, len(work.answers) + work.isolated - scored)
             if last:
-                work.record(transaction, written)
+                work.record(transaction, share, written)
         work.scored = scored
         return Written(written.scored, written.failed, written.lost, time.perf_counter() - started)
 

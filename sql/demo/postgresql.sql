@@ -69,6 +69,10 @@ $$;
 CREATE OR REPLACE TRIGGER simulated_model_call BEFORE INSERT ON {{ schema | id }}.{{ table | id }}
 FOR EACH ROW EXECUTE FUNCTION {{ schema | id }}.simulated_model_call();
 
+-- name: analyze
+-- Statistics at once: the demo does not wait for autovacuum.
+ANALYZE {{ schema | id }}.{{ table | id }};
+
 -- name: begin_tally
 -- Now by the database's clock, and the last key: what arrives later is the traffic's.
 SELECT clock_timestamp() AS now, coalesce(max(id), 0) AS last FROM {{ schema | id }}.{{ table | id }};
@@ -96,12 +100,12 @@ FROM {{ schema | id }}.{{ table | id }} ORDER BY hashint8(id) LIMIT :count;
 
 -- name: read_calls
 -- The model calls that scored waiting rows (kind drain) or rows that were there before (kind backfill).
-SELECT r.kind, coalesce(sum(b.calls), 0)::bigint AS calls, coalesce(sum(b.call_rows), 0)::bigint AS rows,
-       coalesce(sum(b.rows_scored), 0)::bigint AS scored,
+SELECT r.kind, sum(b.calls)::bigint AS calls, sum(b.call_rows)::bigint AS rows,
        min(b.call_rows_min) AS rows_min, max(b.call_rows_max) AS rows_max,
-       coalesce(sum(b.call_seconds), 0) AS seconds, min(b.call_seconds_min) AS seconds_min,
-       max(b.call_seconds_max) AS seconds_max
-FROM rowscore.batch b JOIN rowscore.run r ON r.id = b.run_id GROUP BY r.kind;
+       sum(b.call_seconds) AS seconds, min(b.call_seconds_min) AS seconds_min, max(b.call_seconds_max) AS seconds_max,
+       (SELECT coalesce(sum(f.calls), 0)::bigint FROM rowscore.batch f JOIN rowscore.run k ON k.id = f.run_id
+        WHERE f.error IS NOT NULL AND k.kind = r.kind) AS failed
+FROM rowscore.batch b JOIN rowscore.run r ON r.id = b.run_id WHERE b.error IS NULL GROUP BY r.kind;
 
 -- name: read_backfill
 -- The backfill: how many rows, and in how many seconds.

@@ -43,8 +43,9 @@ WHERE p.prokind = 'f' AND NOT p.proretset AND p.prorettype NOT IN ('trigger'::re
 ORDER BY n.nspname, p.proname, p.oid
 
 -- name: list_insert_triggers
--- Row triggers that an INSERT fires, with the source of the function behind each.
-SELECT t.tgrelid::oid::bigint AS table_oid, t.tgname AS name, t.tgtype & 2 <> 0 AS before, p.prosrc AS source
+-- Row triggers that an INSERT fires, with the source of the function behind each and what drops it.
+SELECT t.tgrelid::oid::bigint AS table_oid, t.tgname AS name, t.tgtype & 2 <> 0 AS before, p.prosrc AS source,
+       format('DROP TRIGGER %I ON %s;', t.tgname, t.tgrelid::regclass) AS removal
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgtype & 4 <> 0 AND t.tgtype & 1 <> 0 AND t.tgenabled <> 'D'
 ORDER BY t.tgrelid, t.tgname

@@ -11,10 +11,6 @@ SET failure_class = excluded.failure_class, message = excluded.message, attempts
     next_retry_at = CASE WHEN f.attempts + 1 < :max_attempts
       THEN clock_timestamp() + make_interval(secs => :retry_after * power(2, least(f.attempts, 20))) END
 
--- name: has_failures
--- Whether the prediction has any row in quarantine or on its way back from there.
-SELECT EXISTS (SELECT FROM rowscore.failure WHERE prediction = :prediction)
-
 -- name: forget_failures
 -- Rows of the window that are no longer failed and no longer waiting have been scored: their errors are history.
 DELETE FROM rowscore.failure AS f

@@ -2,7 +2,8 @@
 -- The prediction's generation, held still until this transaction ends: a rescore waits for it, writers do not.
 SELECT p.generation, p.definition_hash, p.version, c.open_until > clock_timestamp() AS circuit_open,
        CAST(extract(epoch FROM c.open_until - clock_timestamp()) AS double precision) AS circuit_seconds, c.reason, c.failures,
-       l.rows_per_claim, l.rows_per_call
+       l.rows_per_claim, l.rows_per_call,
+       EXISTS (SELECT FROM rowscore.failure f WHERE f.prediction = p.name) AS has_failures
 FROM rowscore.prediction p
 LEFT JOIN rowscore.circuit c ON c.prediction = p.name LEFT JOIN rowscore.learned l ON l.prediction = p.name
 WHERE p.name = :prediction FOR SHARE OF p
@@ -11,7 +12,7 @@ WHERE p.name = :prediction FOR SHARE OF p
 -- The run's cursor, locked alone and first: a snapshot taken before the wait would not see the last lease.
 SELECT r.id, r.kind, r.status, r.pos, r.upper, r.token, r.wrap_seconds,
        CAST(extract(epoch FROM clock_timestamp() - r.wrapped_at) AS double precision) AS since_wrap
-FROM rowscore.run r WHERE r.id = :run FOR UPDATE
+FROM rowscore.run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status = 'running' FOR UPDATE
 
 -- name: find_run
 -- The prediction's running run of that kind.
@@ -24,8 +25,10 @@ WHERE l.run_id = :run AND l.expires_at < clock_timestamp()
 ORDER BY l.expires_at, l.token LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: count_leases
--- How many leases of the run are out.
-SELECT count(*) FROM rowscore.lease l WHERE l.run_id = :run
+-- How many other workers hold leases of the run, whether this one holds any, and whether one has expired.
+SELECT count(DISTINCT l.owner) FILTER (WHERE l.owner <> :owner) AS others, count(*) AS out,
+       count(*) FILTER (WHERE l.expires_at < clock_timestamp()) AS expired
+FROM rowscore.lease l WHERE l.run_id = :run
 
 -- name: next_lease
 -- The nearest lease that reaches beyond the position, and whether it covers the position.
@@ -38,10 +41,10 @@ ORDER BY {{ stored(keys, "l.lo") }} LIMIT 1
 
 -- name: probe_window
 -- First and last key of the next rows beyond the position, and how many they are; walks one index.
-SELECT jsonb_build_array({% for k in keys %}(array_agg(q.k{{ loop.index }}))[1]{{ ", " if not loop.last }}{% endfor %}) AS lo,
-       jsonb_build_array({% for k in keys %}(array_agg(q.k{{ loop.index }}))[CAST(count(*) AS int)]{{ ", " if not loop.last }}{% endfor %}) AS hi,
+SELECT jsonb_build_array({% for k in keys %}CAST((array_agg(q.k{{ loop.index }}))[1] AS text){{ ", " if not loop.last }}{% endfor %}) AS lo,
+       jsonb_build_array({% for k in keys %}CAST((array_agg(q.k{{ loop.index }}))[CAST(count(*) AS int)] AS text){{ ", " if not loop.last }}{% endfor %}) AS hi,
        count(*) AS rows
-FROM (SELECT {% for k in keys %}CAST(c.{{ k.name|id }} AS text) AS k{{ loop.index }}{{ ", " if not loop.last }}{% endfor %}
+FROM (SELECT {% for k in keys %}c.{{ k.name|id }} AS k{{ loop.index }}{{ ", " if not loop.last }}{% endfor %}
 
       FROM {{ table }} AS c
       WHERE true{% if pending %} AND c.{{ state|id }} = {{ states.PENDING.value }}{% endif %}
@@ -69,9 +72,15 @@ INSERT INTO rowscore.lease (run_id, token, lo, hi, owner, attempts, expires_at)
 VALUES (:run, :token, CAST(:lo AS jsonb), CAST(:hi AS jsonb), :owner, :attempts,
         clock_timestamp() + make_interval(secs => :ttl))
 
--- name: advance_run
--- The cursor behind the window that was handed out, and the token that was used.
-UPDATE rowscore.run SET pos = CAST(:pos AS jsonb), token = :token WHERE id = :run
+-- name: hand_out_lease
+-- A new lease, and the cursor behind its window.
+WITH advanced AS (UPDATE rowscore.run SET pos = CAST(:hi AS jsonb), token = :token WHERE id = :run)
+INSERT INTO rowscore.lease (run_id, token, lo, hi, owner, expires_at)
+VALUES (:run, :token, CAST(:lo AS jsonb), CAST(:hi AS jsonb), :owner, clock_timestamp() + make_interval(secs => :ttl))
+
+-- name: use_tokens
+-- The last token that a take-over used.
+UPDATE rowscore.run SET token = :token WHERE id = :run
 
 -- name: note_wrap
 -- When the walk back to the beginning was made, and what it cost.

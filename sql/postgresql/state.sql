@@ -23,6 +23,10 @@ WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
 -- Where rowscore keeps its own tables.
 CREATE SCHEMA IF NOT EXISTS rowscore
 
+-- name: drop_revision_table
+-- The last of rowscore's own tables; the migrations leave it.
+DROP TABLE rowscore.alembic_version
+
 -- name: drop_own_schema
 -- Fails where somebody keeps objects of their own in it.
 DROP SCHEMA rowscore

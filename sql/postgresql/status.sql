@@ -12,7 +12,8 @@ WHERE p.name = :prediction
 -- How many rows and bytes the table has by the catalogue, partitions together; -1 rows where one was never analysed.
 SELECT CASE WHEN bool_and(c.reltuples >= 0) THEN sum(c.reltuples)::bigint ELSE -1 END AS rows,
        sum(pg_relation_size(c.oid))::bigint AS bytes
-FROM pg_partition_tree(:oid) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf
+FROM pg_class c
+WHERE c.relkind <> 'p' AND (c.oid = :oid OR c.oid IN (SELECT t.relid FROM pg_partition_tree(:oid) t WHERE t.isleaf))
 
 -- name: count_states
 -- Rows by state, exactly; reads the whole table, so only where it is small.
@@ -62,13 +63,16 @@ SELECT count(*) AS batches, coalesce(sum(b.rows_scored), 0)::bigint AS scored, c
        min(b.call_seconds_min) AS call_seconds_min, max(b.call_seconds_max) AS call_seconds_max,
        sum(b.call_seconds) / nullif(sum(b.calls), 0) AS call_seconds_avg,
        coalesce(sum(b.retries), 0)::bigint AS retries, coalesce(sum(b.throttled), 0)::bigint AS throttled,
-       CAST(extract(epoch FROM max(b.finished_at)
-                    - min(b.finished_at - make_interval(secs => b.total_seconds))) AS double precision) AS seconds,
+       coalesce(sum(b.busy), 0) AS busy_seconds,
        (array_agg(b.error ORDER BY b.id DESC) FILTER (WHERE b.error IS NOT NULL))[1] AS error,
        (SELECT CAST(extract(epoch FROM clock_timestamp() - l.finished_at) AS double precision) FROM rowscore.batch l
         WHERE l.prediction = :prediction ORDER BY l.id DESC LIMIT 1) AS idle
-FROM (SELECT * FROM rowscore.batch WHERE prediction = :prediction ORDER BY id DESC LIMIT :lines) AS b
-WHERE b.finished_at >= clock_timestamp() - make_interval(secs => :window)
+FROM (SELECT w.*, greatest(CAST(extract(epoch FROM w.finished_at - greatest(w.started_at,
+               max(w.finished_at) OVER (ORDER BY w.started_at, w.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+             )) AS double precision), 0) AS busy -- the part that no earlier batch of another worker covers
+      FROM (SELECT n.*, n.finished_at - make_interval(secs => n.total_seconds) AS started_at
+            FROM rowscore.batch n WHERE n.prediction = :prediction ORDER BY n.id DESC LIMIT :lines) AS w
+      WHERE w.finished_at >= clock_timestamp() - make_interval(secs => :window)) AS b
 
 -- name: run_speed
 -- Rows that a run's batches of the last minutes dealt with, and the seconds from the first of them until now.

@@ -221,7 +221,7 @@ def calls(connection: psycopg.Connection[Any]) -> int:
     return int(count)
 
 
-LIVE = {
+LIVE: dict[str, Any] = {
     "model": {"sql": "predict"},
     "outputs": {"p": "double precision", "label": "varchar(4)"},
     "live": True,

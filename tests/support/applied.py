@@ -80,7 +80,7 @@ _CATALOGUE = {
         FROM pg_proc p WHERE p.pronamespace::regnamespace::text !~ '^(pg_|information_schema)' ORDER BY 1""",
     "views": """
         SELECT c.oid::regclass::text, pg_get_viewdef(c.oid) FROM pg_class c
-        WHERE c.relkind = 'v' AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' ORDER BY 1""",
+        WHERE c.relkind = 'v' AND c.relnamespace::regnamespace::text !~ '^(pg_|inform)' ORDER BY 1""",
 }
 _OWN_ROWS = {
     "prediction": "SELECT name, generation, definition_hash, definition, version FROM rowscore.prediction",
@@ -102,5 +102,5 @@ def catalogue(connection: psycopg.Connection[Any]) -> dict[str, list[Any]]:
 
 def one(connection: psycopg.Connection[Any], query: str, parameters: Any = None) -> Any:
     """The first column of the first row."""
-    row = connection.execute(query, parameters).fetchone()  # type: ignore[call-overload]
+    row = connection.execute(query, parameters).fetchone()
     return None if row is None else row[0]

@@ -40,7 +40,7 @@ class Fleet:
 
     def configure(self, **options: Any) -> Configuration:
         """Write the file: the prediction churn, with these options over the usual ones."""
-        section = {"table": "items", "inputs": ["id", "a", "b"], "every": "1s", "view": False, **options}
+        section = {"table": "items", "inputs": ["id", "a", "b"], "every": "500ms", "view": False, **options}
         lines = [f"database = {json.dumps(self._database)}", f"broker = {json.dumps(self._broker)}"]
         lines += ["[predictions.churn]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
         lines += [f"model = {{ http = {json.dumps(self._model)} }}", 'outputs = { p = "double precision" }']
@@ -102,6 +102,7 @@ class Flower:
 
 def children(process: Process) -> list[int]:
     """The process numbers of a worker's pool, once it is there."""
+
     def found() -> list[int]:
         return [child.pid for child in psutil.Process(process.pid).children()]
 

@@ -1,4 +1,4 @@
-"""A model behind HTTP in the test's own process: it adds up, writes down what it was sent, and waits when told to."""
+"""A model behind HTTP in the test's process: it adds up, notes what it was sent, and waits when told to."""
 
 from __future__ import annotations
 

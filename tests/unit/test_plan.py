@@ -297,8 +297,7 @@ def carry_out(world: dict[int, PendingIndex], step: Step, oid: int) -> None:
     by_name = {item.name: item for item in world.values()}
     if step.kind in (StepKind.BUILD, StepKind.FRAME):
         assert step.index not in by_name
-        fields = {"valid": True, "parent": None, "fits": True}
-        world[oid] = PendingIndex(oid, step.relation.oid, step.schema, step.index, **fields)
+        world[oid] = PendingIndex(oid, step.relation.oid, step.schema, step.index, True, None, True)
     elif step.kind is StepKind.ATTACH:
         assert step.parent is not None
         index, above = by_name[step.index], by_name[step.parent[1]]

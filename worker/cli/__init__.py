@@ -1,4 +1,4 @@
-"""The command `rowscore`: global options, the commands in their panels, and the one place where errors become lines.
+"""The command `rowscore`: global options, the commands, and the one place where errors become lines.
 
 Exit status: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted.
 """
@@ -20,7 +20,7 @@ from worker.cli.helptext import HelpfulCommand, HelpfulGroup
 from worker.cli.session import INTERRUPTED, Session
 from worker.errors import RowscoreError
 
-_MODULES = ("checks", "applying", "running", "looking", "failures", "statements", "demonstration")  # in the order of `--help`
+_MODULES = ("checks", "applying", "running", "looking", "failures", "statements", "demonstration")
 _DEBUG = "ROWSCORE_DEBUG"
 
 app = typer.Typer(
@@ -48,13 +48,19 @@ def program(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="The configuration; else $ROWSCORE_CONFIG or rowscore.toml."),
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="The configuration; else $ROWSCORE_CONFIG or rowscore.toml.",
+        ),
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Logs on stderr, and tracebacks of unexpected errors.")
     ] = False,
     version: Annotated[  # noqa: ARG001  the callback prints it
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Keeps machine-learning predictions materialised in the rows they describe.
@@ -89,7 +95,9 @@ def main(arguments: list[str] | None = None) -> None:
     status = run(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone; say nothing, and let the interpreter's own flush say nothing
+    except (
+        BrokenPipeError
+    ):  # the reader has gone; say nothing, and let the interpreter's own flush say nothing
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = status or 1
     sys.exit(status)
@@ -122,7 +130,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _globals_first(arguments: list[str]) -> list[str]:
-    """Global options may stand after the command as well; `rowscore help apply` is `rowscore apply --help`."""
+    """Global options may stand after the command too; `rowscore help apply` is `rowscore apply --help`."""
     if arguments[:1] == ["help"]:
         return [*arguments[1:2], "--help"]
     moved: list[str] = []

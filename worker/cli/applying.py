@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=SET_UP)(remove)
 
 
-def apply(context: typer.Context, name: Name = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+def apply(
+    context: typer.Context, *, name: Name = None, dry_run: DryRun = False, as_json: Json = False
+) -> None:
     """Make what a prediction needs: columns, index, view, trigger.
 
     A second time it does nothing, and after a crash it goes on. Rows that are there already wait for
@@ -49,7 +51,9 @@ def apply(context: typer.Context, name: Name = None, dry_run: DryRun = False, as
         else:
             started = time.monotonic()
             changes = make(database, materialisation, on_change=_teller(output), on_wait=output.waiting)
-            _summarise(output, changes, started, f"{prediction.name} is applied to {materialisation.table.label}")
+            _summarise(
+                output, changes, started, f"{prediction.name} is applied to {materialisation.table.label}"
+            )
             if changes:
                 output.say(f"Rows that come from now on: rowscore run {prediction.name}, or Celery.")
                 output.say(f"Rows that were there before: rowscore backfill {prediction.name}")
@@ -58,9 +62,13 @@ def apply(context: typer.Context, name: Name = None, dry_run: DryRun = False, as
 
 def remove(
     context: typer.Context,
+    *,
     name: Name = None,
     drop_outputs: Annotated[
-        bool, typer.Option("--drop-outputs", help="Drop the predictions too: the output columns that `apply` made.")
+        bool,
+        typer.Option(
+            "--drop-outputs", help="Drop the predictions too: the output columns that `apply` made."
+        ),
     ] = False,
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -90,7 +98,11 @@ def remove(
                 _confirm(output, prediction.name, changes)
             started = time.monotonic()
             changes = undo(
-                database, prediction, drop_outputs=drop_outputs, on_change=_teller(output), on_wait=output.waiting
+                database,
+                prediction,
+                drop_outputs=drop_outputs,
+                on_change=_teller(output),
+                on_wait=output.waiting,
             )
             _summarise(output, changes, started, f"{prediction.name} is removed")
     output.document(_document(prediction.name, dry_run, changes))
@@ -104,7 +116,9 @@ def _summarise(output: Output, changes: Sequence[Change], started: float, done: 
     if not changes:
         output.say(f"{done}: nothing to do.")
     else:
-        output.say(f"{done}: {counted(len(changes), 'change')} in {duration(time.monotonic() - started)}.", "good")
+        output.say(
+            f"{done}: {counted(len(changes), 'change')} in {duration(time.monotonic() - started)}.", "good"
+        )
 
 
 def _print_sql(output: Output, command: str, changes: Sequence[Change]) -> None:
@@ -128,7 +142,9 @@ def _confirm(output: Output, name: str, changes: Sequence[Change]) -> None:
     from worker.errors import ConfigurationError
 
     if not is_terminal(sys.stdin):
-        raise ConfigurationError(f"remove {name}: nobody is there to be asked; say --yes, or --dry-run to look first")
+        raise ConfigurationError(
+            f"remove {name}: nobody is there to be asked; say --yes, or --dry-run to look first"
+        )
     for change in changes:
         output.note(f"  {change.title}", "warn" if change.destructive else None)
     typer.confirm(f"Remove {name}?", abort=True, err=True)

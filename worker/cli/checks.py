@@ -1,20 +1,147 @@
-"""`rowscore init`, `doctor` and `explain`: what is there, what is wrong with it, and what will run; thin."""
+"""`rowscore doctor` and `rowscore explain`: what is wrong and how to mend it, and what will run; thin."""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from worker.cli.figures import counted
 from worker.cli.session import LOOK, SET_UP, Json, Name, session_of
+from worker.cli.starting import init
 
 if TYPE_CHECKING:  # `rowscore --help` shall not load what these commands work with
     from worker.cli.output import Output
-    from worker.discovery.choices import Candidate
+    from worker.doctor.findings import Finding
     from worker.explain import Explanation
 
 _VERDICTS = {"ok": "ok", "warning": "warning", "error": "failed"}
-_WIDEST = 150  # characters of a plan's line; expressions over 20 columns say nothing to a reader
+_WIDEST = 140  # characters of a plan's line: expressions over 20 columns tell a reader nothing
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(rich_help_panel=SET_UP)(init)
+    app.command(rich_help_panel=SET_UP)(doctor)
+    app.command(rich_help_panel=LOOK)(explain)
+
+
+def doctor(context: typer.Context, name: Name = None, as_json: Json = False) -> None:
+    """Check everything that scoring needs, and say how to mend what is wrong.
+
+    It looks at the configuration, the database, this role's privileges, the table, what `apply` made, the model, the
+    broker and the workers, and changes nothing. Without a name it checks all predictions.
+
+    Exit status 1 when anything failed; warnings alone are 0.
+
+    Example:
+        rowscore doctor
+        rowscore doctor churn --json | jq '.findings[] | select(.level != "ok")'
+    """
+    from worker.doctor.examination import examine
+
+    session = session_of(context)
+    output = session.output(as_json)
+    findings: list[Finding] = []
+    with session.engine() as engine:
+        several = name is None and len(engine.configuration.predictions) > 1
+        chosen = engine.configuration.predictions.values() if several else [engine.prediction(name)]
+        for finding in examine(engine, chosen):
+            findings.append(finding)
+            _show(output, finding, several=several)
+    counts = {level: sum(finding.level == level for finding in findings) for level in _VERDICTS}
+    failed, warned = counted(counts["error"], "failure"), counted(counts["warning"], "warning")
+    output.say()
+    output.say(f"{failed}, {warned}" if counts["error"] or counts["warning"] else "all is well")
+    output.document(
+        {
+            "ok": not counts["error"],
+            "errors": counts["error"],
+            "warnings": counts["warning"],
+            "findings": [asdict(finding) for finding in findings],
+        }
+    )
+    if counts["error"]:
+        raise typer.Exit(1)
+
+
+def _show(output: Output, finding: Finding, *, several: bool) -> None:
+    subject = (
+        f"{finding.prediction}: {finding.subject}" if several and finding.prediction else finding.subject
+    )
+    output.verdict(
+        _VERDICTS[finding.level], f"{subject.ljust(28 if several else 13)}  {finding.message}", finding.remedy
+    )
+
+
+def explain(context: typer.Context, name: Name = None, as_json: Json = False) -> None:
+    """Show the plans of the statements that workers run, and how many rows go in one model call.
+
+    Nothing is run but the look for the next window: no model is called and nothing is written. For a SQL function it
+    says whether Aurora runs it in batch mode, or why not.
+
+    Exit status 1 when a statement would read the whole table.
+
+    Example:
+        rowscore explain churn
+        rowscore explain churn --json | jq .batch_mode
+    """
+    from worker.explain import explain as look
+
+    session = session_of(context)
+    output = session.output(as_json)
+    with session.engine() as engine:
+        prediction = engine.prediction(name)
+        found = look(engine.database(prediction), engine.materialisation(prediction))
+    _describe(output, found)
+    output.document(_document(found))
+    if not found.by_index:
+        raise typer.Exit(1)
+
+
+def _describe(output: Output, found: Explanation) -> None:
+    if not found.rows:
+        output.say(f"{found.table} is empty: there is nothing to plan for yet")
+    elif not found.waiting:
+        output.say(f"no row waits; planned as if {counted(found.rows, 'row')} of {found.table} did")
+    else:
+        output.say(f"planned for the next {counted(found.waiting, 'row')} of {found.table} that wait")
+    for statement in found.statements:
+        output.say()
+        output.say(f"{statement.name}: {statement.purpose}", "strong")
+        for line in statement.text:
+            output.say("  " + (line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"), "dim")
+        output.verdict("ok" if statement.facts.by_index else "failed", statement.verdict(found.table))
+    output.say()
+    yes = "yes" if found.batching.batched else "no"
+    output.say(f"batch mode: {yes}{', ' if found.batching.batched else ', because '}{found.batching.reason}")
+    if found.batching.remedy:
+        output.say(f"  {found.batching.remedy}", "dim")
+    for service, calls in found.service_calls.items():
+        output.say(f"{service} was called {counted(calls, 'time')} since the server's statistics began")
+
+
+def _document(found: Explanation) -> dict[str, Any]:
+    batching = found.batching
+    return {
+        "prediction": found.prediction,
+        "table": found.table,
+        "rows_waiting": found.waiting,
+        "rows_planned_for": found.rows,
+        "by_index": found.by_index,
+        "batch_mode": {"batched": batching.batched, "reason": batching.reason, "remedy": batching.remedy},
+        "service_calls": dict(found.service_calls),
+        "statements": [
+            {
+                "name": statement.name,
+                "by_index": statement.facts.by_index,
+                "seq_scans": statement.facts.seq_scans,
+                "hash_joins": statement.facts.hash_joins,
+                "indexes": statement.facts.index_names,
+                "estimated_rows": statement.facts.estimated_rows,
+                "plan": statement.text,
+            }
+            for statement in found.statements
+        ],
+    }

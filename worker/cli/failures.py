@@ -26,9 +26,14 @@ def register(app: typer.Typer) -> None:
 
 def failures(
     context: typer.Context,
+    *,
     name: Name = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most N rows (20).")] = 20,
-    retry: Annotated[bool, typer.Option("--retry", help="Let all of them be scored again, whatever their next try.")] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most N rows (20).")
+    ] = 20,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Let all of them be scored again, whatever their next try.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the rows whose scoring failed, and why; --retry puts them back into the queue.
@@ -50,7 +55,9 @@ def failures(
         total, rows = _read(engine, prediction.name, limit)
     _show(output, prediction.name, total, rows)
     document = [{**row._mapping, "key": row.row_key} for row in rows]
-    output.document({"prediction": prediction.name, "total": total, "failures": [_without(row) for row in document]})
+    output.document(
+        {"prediction": prediction.name, "total": total, "failures": [_without(row) for row in document]}
+    )
 
 
 def _retry(engine: Engine, name: str, output: Output) -> None:
@@ -58,7 +65,11 @@ def _retry(engine: Engine, name: str, output: Output) -> None:
 
     retried = retry_failures(engine, name, everything=True)
     waits = "waits" if retried == 1 else "wait"
-    output.say(f"{name}: {counted(retried, 'row')} {waits} to be scored again." if retried else f"{name}: no row is failed.")
+    output.say(
+        f"{name}: {counted(retried, 'row')} {waits} to be scored again."
+        if retried
+        else f"{name}: no row is failed."
+    )
     output.document({"prediction": name, "retried": retried})
 
 
@@ -105,4 +116,7 @@ def _next(when: datetime | None) -> str:
 
 
 def _without(row: dict[str, Any]) -> dict[str, Any]:
-    return {"key": row["key"], **{field: value for field, value in row.items() if field not in ("key", "row_key")}}
+    return {
+        "key": row["key"],
+        **{field: value for field, value in row.items() if field not in ("key", "row_key")},
+    }

@@ -20,7 +20,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Two leading digits in the unit that fits: `65 ms`, `1.3 s`, `12 s`, `4 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
+    """In the unit that fits: `65 ms`, `1.3 s`, `12 s`, `4 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
     if seconds is None or math.isnan(seconds) or math.isinf(seconds):
         return UNKNOWN
     sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
@@ -45,11 +45,13 @@ def _long(seconds: int) -> str:
 
 
 def rate(rows: float, seconds: float | None, unit: str = "rows") -> str:
-    """`12,300 rows/s`, `4.2 rows/s`; unknown over no time at all."""
+    """`12,300 rows/s`, `4.2 rows/s`, with three digits that say something; unknown over no time at all."""
     if not seconds or seconds <= 0:
         return UNKNOWN
     each = rows / seconds
-    return f"{each:.1f} {unit}/s" if 0 < each < 10 else f"{count(each)} {unit}/s"
+    if 0 < each < 9.95:
+        return f"{each:.1f} {unit}/s"
+    return f"{count(float(f'{each:.3g}'))} {unit}/s"
 
 
 def percent(part: float, whole: float | None) -> str:
@@ -61,7 +63,7 @@ def percent(part: float, whole: float | None) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """The rows as lines with two spaces between columns; the columns in `right` end, the others begin, together."""
+    """The rows as lines with two spaces between columns; those numbered in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

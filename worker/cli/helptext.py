@@ -1,4 +1,4 @@
-"""How `--help` reads: the docstring as it was written, options aligned, commands in their panels; it runs nothing."""
+"""How `--help` reads: docstrings as they were written, options aligned, commands in their panels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from typer import Abort
 from typer.core import TyperCommand, TyperGroup
+
+from worker.cli.session import PANELS
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -44,9 +46,13 @@ class HelpfulGroup(TyperGroup):
             if command is not None and not command.hidden:
                 panel = getattr(command, "rich_help_panel", None) or "Other"
                 panels.setdefault(panel, []).append((name, (command.help or "").partition("\n\n")[0]))
-        for panel, commands in panels.items():
-            formatter.write(_section(panel, commands))
+        for panel in sorted(panels, key=_place):
+            formatter.write(_section(panel, panels[panel]))
         formatter.write(_parameters(self.get_params(ctx)))
+
+
+def _place(panel: str) -> int:
+    return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
 
 def _parameters(parameters: Sequence[Any]) -> str:
@@ -75,5 +81,8 @@ def _section(title: str, rows: Sequence[tuple[str, str]]) -> str:
         if len(name) > width:
             lines.append(f"  {name}")
             name = ""  # noqa: PLW2901
-        lines += [f"  {(name if place == 0 else '').ljust(width)}  {part}".rstrip() for place, part in enumerate(wrapped)]
+        lines += [
+            f"  {(name if place == 0 else '').ljust(width)}  {part}".rstrip()
+            for place, part in enumerate(wrapped)
+        ]
     return "\n".join(lines) + "\n"

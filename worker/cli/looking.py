@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,11 +26,14 @@ def register(app: typer.Typer) -> None:
 
 def status(
     context: typer.Context,
+    *,
     name: Name = None,
     config: Annotated[
         bool, typer.Option("--config", help="Show the whole configuration with its defaults; no secrets.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Look again every two seconds, until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Show backlog, freshness, rows a second, batches, failures, leases and backfill.
@@ -62,7 +65,7 @@ def status(
             return 0
         found, failed = _read(engine, name, output)
         _show(output, found)
-    output.document({"predictions": [_plain(item) for item in found]})
+    output.document({"predictions": [asdict(item) for item in found]})
     return failed
 
 
@@ -104,14 +107,3 @@ def _watch(engine: Engine, name: str | None, output: Output) -> None:
         _show(output, found)
         output.say()
         engine.stop.wait(_EVERY)
-
-
-def _plain(status: Status) -> dict[str, Any]:
-    """The status as JSON; shares and rates that a reader would otherwise compute are in it."""
-    document = asdict(status)
-    activity, backfill = status.activity, status.backfill
-    if activity is not None and activity.seconds:
-        document["activity"]["rows_per_second"] = activity.scored / activity.seconds
-    if backfill is not None:
-        document["backfill"]["done"] = backfill.done
-    return document

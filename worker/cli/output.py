@@ -1,7 +1,7 @@
-"""What a command says and where: results on stdout, notes on stderr, styles only on a terminal, JSON on request.
+"""What a command says and where: results on stdout, notes on stderr, styles on a terminal, JSON on request.
 
-With `--json` exactly one document goes to stdout, and every other word to stderr. Without a terminal lines are plain
-and are never wrapped, so that grep and logs read them. NO_COLOR is honoured. Text is never taken for markup.
+With `--json` exactly one document goes to stdout and every other word to stderr. Without a terminal lines are
+plain and never wrapped, so that grep reads them. NO_COLOR is honoured. Text is never taken for markup.
 """
 
 from __future__ import annotations
@@ -73,15 +73,20 @@ class Output:
             self.say(" " * indent + f"{label.ljust(width)}  {value}".rstrip())
 
     def table(
-        self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), indent: int = 0
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Sequence[int] = (),
+        indent: int = 0,
     ) -> None:
-        """Aligned columns under headers; the columns numbered in `right` (from 0) are right-aligned."""
+        """Aligned columns under headers; those numbered in `right` (from 0) are right-aligned."""
         lines = aligned([headers, *rows], right)
         for place, line in enumerate(lines):
             self.say(" " * indent + line, "strong" if place == 0 else None)
 
     def verdict(self, verdict: str, text: str, remedy: str | None = None) -> None:
-        """One finding: `ok`, `warning`, `failed` or `unknown`, what was looked at, and how to mend it below."""
+        """One finding: `ok`, `warning`, `failed` or `unknown`, what was looked at, how to mend it."""
         width = max(map(len, _VERDICTS))
         if self.terminal:
             _print_parts(self._results, [(verdict.ljust(width), _VERDICTS[verdict]), ("  " + text, None)])

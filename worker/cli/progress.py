@@ -1,4 +1,4 @@
-"""Progress while rows are scored: a bar on a terminal, a line every few seconds elsewhere; always on stderr."""
+"""Progress while rows are scored: a bar on a terminal, else a line every few seconds; always on stderr."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def describe(course: Course) -> str:
     if course.speed:
         parts.append(figures.rate(course.speed, 1.0))
     if course.remaining:
-        parts.append(f"{figures.duration(course.remaining)} left")
+        parts.append(f"{figures.duration(max(round(course.remaining), 1))} left")
     if course.batch:
         parts.append(f"batch {figures.count(course.batch)}")
     if course.failed:

@@ -43,10 +43,16 @@ def _duration(text: str) -> timedelta:
 
 def run(
     context: typer.Context,
+    *,
     name: Name = None,
     for_: Annotated[
         timedelta | None,
-        typer.Option("--for", metavar="TIME", parser=_duration, help='Keep looking for new rows so long, such as "60s".'),
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            parser=_duration,
+            help='Keep looking for new rows so long, such as "60s".',
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -59,6 +65,8 @@ def run(
         rowscore run churn
         rowscore run churn --for 60s --json
     """
+    from worker.upkeep import prune
+
     session = session_of(context)
     output = session.output(as_json)
     with session.engine(stoppable=True) as engine:
@@ -66,6 +74,7 @@ def run(
         until = math.inf if for_ is None else time.monotonic() + for_.total_seconds()
         with Progress(prediction.name, Course()) as progress:
             summary, throttled = _drain(engine, prediction.name, until, progress)
+        prune(engine, prediction.name)
     _report(output, summary)
     output.document({**summary.as_dict(), "interrupted": session.interrupted})
     if session.interrupted:
@@ -76,6 +85,7 @@ def run(
 def _drain(engine: Engine, name: str, until: float, progress: Progress) -> tuple[Summary, bool]:
     """Drain after drain until there is a reason to end; whether the last fault was only throttling."""
     from worker.drain import Drain, Summary
+    from worker.upkeep import retry_failures
 
     total, throttled, fruitless = Summary(name), False, 0
     started = time.monotonic()
@@ -85,8 +95,17 @@ def _drain(engine: Engine, name: str, until: float, progress: Progress) -> tuple
         progress.batch(total.scored + total.failed + total.skipped, total.failed, result.taken)
 
     while not engine.stop.is_set() and (left := until - time.monotonic()) > 0:
+        retry_failures(engine, name)  # Celery's beat does it elsewhere: those that are due wait again
         part = Drain(engine, name, seconds=left, progress=added).run()
-        for field in ("ended", "fault", "permanent", "empty", "retry_after", "rows_per_claim", "rows_per_call"):
+        for field in (
+            "ended",
+            "fault",
+            "permanent",
+            "empty",
+            "retry_after",
+            "rows_per_claim",
+            "rows_per_call",
+        ):
             setattr(total, field, getattr(part, field))
         throttled = part.fault is not None and _is_throttled(engine, name)
         fruitless = 0 if part.batches or throttled else fruitless + 1
@@ -100,7 +119,7 @@ def _drain(engine: Engine, name: str, until: float, progress: Progress) -> tuple
 
 
 def _is_over(part: Summary, throttled: bool) -> bool:
-    """Without --for: when nothing waits, or the model is at fault; a service that asks to wait is waited for."""
+    """Without --for: when nothing waits, or the model is at fault; throttling is waited for."""
     return part.empty or (part.fault is not None and not throttled)
 
 
@@ -125,17 +144,15 @@ def _report(output: Output, summary: Summary) -> None:
 def _tally(summary: Summary) -> str:
     """`20,000 rows scored in 1.3 s (15,400 rows/s, 4 calls), 3 failed`."""
     if not (summary.scored or summary.failed or summary.skipped):
-        return "no rows scored"
+        return "nothing to score"
     calls = f", {counted(summary.calls, 'call')}" if summary.calls else ""
-    text = (
-        f"{counted(summary.scored, 'row')} scored in {duration(summary.seconds)} "
-        f"({rate(summary.scored, summary.seconds)}{calls})"
-    )
+    speed = f" ({rate(summary.scored, summary.seconds)}{calls})" if summary.scored else ""
+    text = f"{counted(summary.scored, 'row')} scored in {duration(summary.seconds)}{speed}"
     others = {"failed": summary.failed, "skipped": summary.skipped, "lost to changes": summary.lost}
     return ", ".join([text, *(f"{count(number)} {word}" for word, number in others.items() if number)])
 
 
-def backfill(context: typer.Context, name: Name = None, as_json: Json = False) -> int:
+def backfill(context: typer.Context, *, name: Name = None, as_json: Json = False) -> int:
     """Score the rows that were there before `apply`, once.
 
     May be stopped at any time, by Ctrl-C or worse: the next call goes on where it stopped, and no row
@@ -160,7 +177,9 @@ def backfill(context: typer.Context, name: Name = None, as_json: Json = False) -
                 counter = _counter(engine, prediction.name, run, progress)
                 summary = work.work(engine, prediction.name, run, counter, progress.wait)
         except RowscoreError:
-            output.note(f"{prediction.name}: stopped; `rowscore backfill {prediction.name}` goes on from there")
+            output.note(
+                f"{prediction.name}: stopped; `rowscore backfill {prediction.name}` goes on from there"
+            )
             raise
         run = work.read(engine, prediction.name, run)
     _report_backfill(output, session, run, summary)
@@ -186,7 +205,11 @@ def _counter(engine: Engine, name: str, run: BackfillRun, progress: Progress) ->
 
 
 def _done(run: BackfillRun) -> str:
-    return f"{count(run.done)} of {count(run.total)} done" if run.total is not None else f"{count(run.done)} done"
+    return (
+        f"{count(run.done)} of {count(run.total)} done"
+        if run.total is not None
+        else f"{count(run.done)} done"
+    )
 
 
 def _report_backfill(output: Output, session: Session, run: BackfillRun, summary: Summary) -> None:

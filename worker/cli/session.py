@@ -1,4 +1,4 @@
-"""What the commands share: the global options, the configuration, the engine with its signals, and common arguments."""
+"""What the commands share: global options, configuration, the engine and its signals, common arguments."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ import typer
 
 from worker.cli.output import Output
 
-if TYPE_CHECKING:  # a command imports what it needs: `rowscore --help` shall not load numpy, SQLAlchemy or Celery
+if (
+    TYPE_CHECKING
+):  # a command imports what it needs: `rowscore --help` shall not load numpy, SQLAlchemy or Celery
     from worker.config import Configuration
     from worker.engine import Engine
 
 INTERRUPTED = 130  # exit status: 128 + SIGINT, as shells count
-SET_UP, RUN, LOOK, OTHER = "Set up", "Run", "Look", "Other"
+PANELS = SET_UP, RUN, LOOK, OTHER = ("Set up", "Run", "Look", "Other")  # of `rowscore --help`, in its order
 
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="The prediction; may be left out when the file has one.", show_default=False),
+    typer.Argument(
+        metavar="NAME", help="The prediction; may be left out when the file has one.", show_default=False
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, everything else to stderr.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document to stdout, everything else to stderr.")
+]
 
 _STOPPING = b"\nrowscore: stopping: the batch in flight is finished or handed back (again: stop at once)\n"
 
@@ -65,7 +71,7 @@ class Session:
         """The engine over the configuration, closed at the end.
 
         Args:
-            stoppable: the first SIGINT or SIGTERM sets `engine.stop` and `interrupted`; the second ends the process.
+            stoppable: SIGINT or SIGTERM sets `engine.stop` and `interrupted`; a second one ends the process.
         """
         from worker.engine import Engine
         from worker.log import configure_log
@@ -81,7 +87,7 @@ class Session:
             engine.dispose()
 
     def _catch(self, stop: threading.Event) -> dict[signal.Signals, Any]:
-        def caught(number: int, _frame: object) -> None:
+        def caught(_number: int, _frame: object) -> None:
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True

@@ -1,4 +1,4 @@
-"""The configuration as it is in effect, defaults included, as plain data and as TOML; secrets are never in it."""
+"""The configuration in effect, defaults included, as plain data and as TOML; secrets are never in it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ HIDDEN = "***"
 _REFERENCE = re.compile(r"(\w+ )?\$(\w+|\{\w+\})|file:.+")  # `$NAME`, `Bearer $NAME`, `file:/run/secrets/x`
 _PASSWORD = re.compile(r"(://[^:/?#\s]*:)(.*)(?=@)")
 _TOKEN = re.compile(r"(https?://)[^/@:\s]+(?=@)")
-_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pw|secret|token|key|sig|auth|code|cred)[^=&]*=)[^&#]*", re.IGNORECASE)
+_PARAMETER = re.compile(
+    r"([?&][^=&]*(?:pass|pw|secret|token|key|sig|auth|code|cred)[^=&]*=)[^&#]*", re.IGNORECASE
+)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
 def masked(text: str) -> str:
-    """A URL without its password, token and secret parameters; references to secrets are shown as they are."""
+    """A URL without its password, token and secret parameters; references to secrets stay as they are."""
     if _REFERENCE.fullmatch(text):
         return text
     text = _PASSWORD.sub(rf"\1{HIDDEN}", text)
@@ -41,6 +43,7 @@ def effective(configuration: Configuration, name: str | None = None) -> dict[str
     """Everything that is in effect; None where a value comes from the table (key) or nothing is wanted.
 
     Args:
+        configuration: the file.
         name: that prediction alone.
     """
     names = list(configuration.predictions) if name is None else [configuration.prediction(name).name]
@@ -55,7 +58,11 @@ def effective(configuration: Configuration, name: str | None = None) -> dict[str
 
 
 def _prediction(prediction: Prediction) -> dict[str, Any]:
-    values = {field: _value(getattr(prediction, field)) for field in type(prediction).model_fields if field != "name"}
+    values = {
+        field: _value(getattr(prediction, field))
+        for field in type(prediction).model_fields
+        if field != "name"
+    }
     values["inputs"] = [_input(item) for item in prediction.inputs]
     values["model"] = _model(prediction.model.model_dump())
     values["view"] = prediction.view_name or False

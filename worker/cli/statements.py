@@ -17,12 +17,21 @@ def register(app: typer.Typer) -> None:
 
 def show_sql(
     context: typer.Context,
+    *,
     statement: Annotated[
-        str | None, typer.Argument(metavar="STATEMENT", help="Its name; without one, all are listed.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="STATEMENT", help="Its name; without one, all are listed.", show_default=False
+        ),
     ] = None,
     prediction: Annotated[
         str | None,
-        typer.Option("--prediction", "-p", metavar="NAME", help="For this prediction; needed when the file has several."),
+        typer.Option(
+            "--prediction",
+            "-p",
+            metavar="NAME",
+            help="For this prediction; needed when the file has several.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -68,11 +77,13 @@ def _print_one(session: Session, output: Output, name: str, prediction: str | No
     text = _rendered(known[name], materialisation)
     if not output.as_json:
         output.say(f"-- {name}: {known[name].purpose}\n{text}")
-    output.document({"statement": name, "purpose": known[name].purpose, "prediction": chosen.name, "sql": text})
+    output.document(
+        {"statement": name, "purpose": known[name].purpose, "prediction": chosen.name, "sql": text}
+    )
 
 
 def _rendered(statement: Any, materialisation: Any) -> str:
-    """With the choices that scoring makes most often; where a statement needs what only `apply` knows, its template."""
+    """With the choices that scoring makes most often; a template where only `apply` knows more."""
     from jinja2 import UndefinedError
 
     from worker.states import RowState

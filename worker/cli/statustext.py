@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.cli.figures import UNKNOWN, count, counted, duration, percent, rate
-from worker.standing import Activity, BackfillStatus, Circuit, Definition, Rows, Status
+from worker.standing import Activity, BackfillStatus, Circuit, Definition, Rows, Spread, Status
 
 _LABEL = 11  # characters of the longest label
 _MOST_LEASES = 8  # lines; a prediction has at most 64
@@ -52,7 +52,9 @@ def _fact(label: str, text: str, style: str | None = None) -> Line:
 
 def _definition(name: str, definition: Definition) -> Iterator[Line]:
     version = f", model version {definition.version}" if definition.version else ""
-    yield _fact("definition", f"{definition.hash}{version}, applied {definition.applied_at:%Y-%m-%d %H:%M %Z}")
+    yield _fact(
+        "definition", f"{definition.hash}{version}, applied {definition.applied_at:%Y-%m-%d %H:%M %Z}"
+    )
     for difference in definition.drift:
         yield _fact("", f"{difference}: rowscore apply {name}, or update this file", "bad")
 
@@ -80,9 +82,12 @@ def _waiting(rows: Rows, oldest: float | None) -> str:
 
 def _freshness(status: Status) -> str:
     fresh = status.freshness
-    if fresh is None:
-        return f"{UNKNOWN} (needs arrived_at in the file, and rows that arrived within the hour)"
-    return f"p50 {duration(fresh.p50)}, p99 {duration(fresh.p99)} over the last {counted(fresh.rows, 'arrival')}"
+    if fresh is not None:
+        over = counted(fresh.rows, "arrival")
+        return f"p50 {duration(fresh.p50)}, p99 {duration(fresh.p99)} over the last {over}"
+    if status.arrived_at is None:
+        return f"{UNKNOWN}: arrived_at in the file would name the column of arrival times"
+    return f"{UNKNOWN}: of the newest rows none arrived within the hour and is scored"
 
 
 def _activity(activity: Activity) -> Iterator[Line]:
@@ -90,24 +95,28 @@ def _activity(activity: Activity) -> Iterator[Line]:
     if not activity.batches:
         yield _fact("speed", f"nothing in the last 5 min; {last}")
         return
+    speed = rate(activity.scored, activity.busy_seconds)
+    busy = f"busy for {duration(activity.busy_seconds)} of the last 5 min"
+    yield _fact("speed", f"{speed} ({counted(activity.scored, 'row')}; {busy}); {last}")
     lost = f"; {count(activity.lost)} lost to changes" if activity.lost else ""
-    speed = rate(activity.scored, activity.seconds)
-    yield _fact("speed", f"{speed}: {counted(activity.scored, 'row')} within {duration(activity.seconds)}; {last}{lost}")
-    least, mean, most = activity.batch_rows or (0, 0.0, 0)
-    yield _fact("batches", f"{count(activity.batches)}; rows min/avg/max {count(least)}/{count(mean)}/{count(most)}")
-    yield from _calls(activity)
+    sizes = "" if activity.batch_rows is None else f"; {_spread(activity.batch_rows)} rows"
+    yield _fact("batches", f"{count(activity.batches)}{sizes}{lost}")
+    if activity.calls and activity.call_rows is not None and activity.call_seconds is not None:
+        yield _fact("model calls", _calls(activity, activity.call_rows, activity.call_seconds))
     if activity.error:
         yield _fact("last error", _shortened(activity.error), "warn")
 
 
-def _calls(activity: Activity) -> Iterator[Line]:
-    if not activity.calls or activity.call_rows is None or activity.call_seconds is None:
-        return
-    rows = "/".join(map(count, activity.call_rows))
-    times = " / ".join(map(duration, activity.call_seconds))
+def _calls(activity: Activity, rows: Spread, seconds: Spread) -> str:
+    times = f"{duration(seconds.min)} / {duration(seconds.avg)} / {duration(seconds.max)}"
     others = {"repeated": activity.retries, "throttled": activity.throttled}
     more = "".join(f"; {count(number)} {word}" for word, number in others.items() if number)
-    yield _fact("model calls", f"{count(activity.calls)}; rows min/avg/max {rows}; time {times}{more}")
+    return f"{count(activity.calls)}; {_spread(rows)} rows; {times}{more}"
+
+
+def _spread(spread: Spread) -> str:
+    """Least, mean, most: `500 / 4,800 / 5,000`."""
+    return f"{count(spread.min)} / {count(spread.avg)} / {count(spread.max)}"
 
 
 def _failures(status: Status) -> Iterator[Line]:
@@ -130,7 +139,9 @@ def _circuit(circuit: Circuit) -> Iterator[Line]:
 
 
 def _backfill(backfill: BackfillStatus) -> str:
-    whole = f" of {count(backfill.total)} ({percent(backfill.done, backfill.total)})" if backfill.total else ""
+    whole = (
+        f" of {count(backfill.total)} ({percent(backfill.done, backfill.total)})" if backfill.total else ""
+    )
     text = f"{count(backfill.done)}{whole}"
     if backfill.rows_per_second:
         text += f", {rate(backfill.rows_per_second, 1.0)}"
@@ -143,10 +154,16 @@ def _backfill(backfill: BackfillStatus) -> str:
 
 def _leases(status: Status) -> Iterator[Line]:
     for place, lease in enumerate(status.leases[:_MOST_LEASES]):
-        left = f"{duration(lease.seconds_left)} left" if lease.seconds_left > 0 else "expired, free to be taken over"
+        left = (
+            f"{duration(lease.seconds_left)} left"
+            if lease.seconds_left > 0
+            else "expired, free to be taken over"
+        )
         tries = f", attempt {lease.attempts}" if lease.attempts > 1 else ""
         keys = f"{', '.join(lease.lo)} … {', '.join(lease.hi)}"
-        yield _fact("leases" if not place else "", f"{lease.kind} by {lease.owner}, {left}{tries}, keys {keys}")
+        yield _fact(
+            "leases" if not place else "", f"{lease.kind} by {lease.owner}, {left}{tries}, keys {keys}"
+        )
     if len(status.leases) > _MOST_LEASES:
         yield _fact("", f"and {count(len(status.leases) - _MOST_LEASES)} more")
 

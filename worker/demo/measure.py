@@ -38,13 +38,26 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """An average, and the least and the most."""
+
+    average: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calls:
-    """Model calls of one kind of run: how many, the rows in them and the seconds they took, each as avg, min, max."""
+    """Model calls of one kind of run, the rows in all of them, and the rows and seconds of each.
+
+    `failed` more were made in batches that the model did not answer; nothing else counts them.
+    """
 
     calls: int
     rows: int
-    size: tuple[float, float, float]
-    seconds: tuple[float, float, float]
+    size: Spread
+    seconds: Spread
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,15 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class Second:
+    """A second of the traffic: rows that arrived in it, and rows that were scored."""
+
+    second: int
+    arrived: int
+    scored: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """Something that must hold, whether it does, and the figures that say so."""
 
@@ -101,7 +123,7 @@ class Figures:
     trigger: Latency
     freshness: Freshness | None
     outage: Outage
-    by_second: Sequence[tuple[int, int, int]]  # second, arrived, scored
+    by_second: Sequence[Second]
     down: tuple[float, float]  # seconds since the first insert
     clients: int
     facts: Sequence[Fact]
@@ -143,22 +165,25 @@ class Meter:
             row.kind: Calls(
                 row.calls,
                 row.rows,
-                (row.rows / row.calls, row.rows_min, row.rows_max),
-                (row.seconds / row.calls, row.seconds_min, row.seconds_max),
+                Spread(row.rows / row.calls, row.rows_min, row.rows_max),
+                Spread(row.seconds / row.calls, row.seconds_min, row.seconds_max),
+                row.failed,
             )
             for row in self._rows("read_calls")
             if row.calls
         }
 
-    def freshness(self, since: Tally, down: datetime, up: datetime) -> tuple[Freshness | None, Freshness | None, float]:
+    def freshness(
+        self, since: Tally, down: datetime, up: datetime
+    ) -> tuple[Freshness | None, Freshness | None, float]:
         """While the model was up, during and after the outage, and the seconds of that after."""
         row = self._row("read_freshness", last=since.last, down=down, up=up)
         normal, outage = (Freshness(*waits) if waits else None for waits in (row.normal, row.outage))
         return normal, outage, float(row.catching_up or 0.0)
 
-    def by_second(self, since: Tally) -> list[tuple[int, int, int]]:
-        """Each second since the first insert: rows that arrived, rows that were scored."""
-        return [tuple(row) for row in self._rows("read_seconds", last=since.last)]
+    def by_second(self, since: Tally) -> list[Second]:
+        """Each second since the first insert in which something happened."""
+        return [Second(*row) for row in self._rows("read_seconds", last=since.last)]
 
     def began(self, since: Tally) -> datetime:
         """When the first row after the tally arrived, by the database's clock."""
@@ -222,7 +247,9 @@ def latency(report: Mapping[str, Any]) -> Latency:
 
 def slowest(report: Mapping[str, Any], began: float, ended: float) -> Latency | None:
     """The slowest median and 99th percentile of the seconds that lie whole between two moments of the run."""
-    seconds = [item for item in report["by_second"] if began <= item["second"] and item["second"] + 1 <= ended]
+    seconds = [
+        item for item in report["by_second"] if began <= item["second"] and item["second"] + 1 <= ended
+    ]
     if not seconds:
         return None
     inserts = sum(item["inserts"] for item in seconds)

@@ -1,4 +1,4 @@
-"""What the demo says while it runs: numbered steps, styles and a live line on a terminal, plain lines elsewhere."""
+"""What the demo says while it runs: numbered steps, with a live line on a terminal and plain elsewhere."""
 
 from __future__ import annotations
 

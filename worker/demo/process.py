@@ -133,21 +133,21 @@ def kill_group(pid: int, *, leader_runs: bool) -> None:
 def _signals_later() -> Iterator[None]:
     """Keeps the signals that raise exceptions for the end of the block.
 
-    An exception between the fork and the record would leave a process behind that nobody knows of. The signals are
-    not blocked, for the new process would inherit that.
+    An exception between the fork and the record would leave a process behind that nobody knows of. The
+    signals are not blocked, for the new process would inherit that.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
     handlers = {number: signal.getsignal(number) for number in ENDING if callable(signal.getsignal(number))}
-    for number in handlers:
-        signal.signal(number, lambda number, _frame: caught.append(number))
+    for ending in handlers:
+        signal.signal(ending, lambda number, _frame: caught.append(number))
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for ending, handler in handlers.items():
+            signal.signal(ending, handler)
         for number in caught:
             signal.raise_signal(number)
 
@@ -155,8 +155,8 @@ def _signals_later() -> Iterator[None]:
 class Process:
     """One child process with a log file and a record in `folder`, both named after it.
 
-    `start` may be called again after `stop`; the log grows, `output` and errors show the newest run only. With
-    `terminal` the process writes to that stream instead, and its log stays empty.
+    `start` may be called again after `stop`; the log grows, `output` and errors show the newest run only.
+    With `terminal` the process writes to that stream instead, and its log stays empty.
     """
 
     def __init__(

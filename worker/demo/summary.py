@@ -9,9 +9,9 @@ from worker.demo.measure import Calls, Figures, Freshness, Latency
 
 BARS = " ▁▂▃▄▅▆▇█"
 NOTE = """
-The trigger is a simulation: pg_sleep stands for the model call, and any number may sleep at once. A real model has
-a limit: AWS measured 70 to 75 inserts a second and about 70 ms an insert with 100 clients on such a trigger, and
-without its model the trigger fails every INSERT. Here the model may be down and the application does not notice.
+The trigger is a simulation: pg_sleep stands for the model call, and any number may sleep at once. A real
+model has a limit: with 100 clients on such a trigger AWS measured 70 to 75 inserts a second, about 70 ms
+each, and without its model such a trigger fails every INSERT.
 """
 
 
@@ -36,18 +36,18 @@ def summary(figures: Figures) -> list[Line]:
     return [line for section in sections if section for line in [*section, Line("")]][:-1]
 
 
-def seconds(value: float) -> str:
+def duration(value: float) -> str:
     """A duration as people read it: `0.8 ms`, `65 ms`, `1.2 s`, `12 s`."""
     if value != value:  # noqa: PLR0124  not a number: nothing was measured
         return "-"
     if value < 0.9995:
-        return f"{value * 1000:.{1 if value < 0.0995 else 0}f} ms"
+        return f"{value * 1000:.{1 if value < 0.00995 else 0}f} ms"
     return f"{value:.{1 if value < 9.95 else 0}f} s"
 
 
-def rate(count: float, duration: float) -> str:
+def rate(count: float, took: float) -> str:
     """Rows a second."""
-    return f"{count / duration:,.0f} rows/s" if duration > 0 else "-"
+    return f"{count / took:,.0f} rows/s" if took > 0 else "-"
 
 
 def _scored(figures: Figures) -> list[Line]:
@@ -57,28 +57,30 @@ def _scored(figures: Figures) -> list[Line]:
     lines = [
         Line(f"Rows scored: {figures.existing + arrived:,}", "strong"),
         Line(
-            f"  {figures.existing:,} were there before: {seconds(figures.backfill_seconds)}, "
+            f"  {figures.existing:,} were there before: {duration(figures.backfill_seconds)}, "
             f"{rate(figures.existing, figures.backfill_seconds)}"
         ),
         Line(f"  {arrived:,} arrived while the workers kept up"),
-        Line(f"  {calls:,} model calls, {rows / max(calls, 1):,.0f} rows a call"),
+        Line(f"  {calls:,} model calls, {rows / max(calls, 1):,.0f} rows a call{_failed(figures)}"),
     ]
-    names = {"backfill": "before ", "drain": "arrived"}
-    return lines + [
-        Line(f"  {names[kind]}  {_batches(figures.calls[kind])}", "dim")
-        for kind in names
-        if kind in figures.calls
-    ]
+    for kind, name in (("backfill", "before "), ("drain", "arrived")):
+        if kind in figures.calls:
+            lines += _batches(name, figures.calls[kind])
+    return lines
 
 
-def _batches(calls: Calls) -> str:
-    """As EXPLAIN ANALYZE on Aurora says it; call times are milliseconds."""
-    size = f"{calls.size[0]:.3f}/{calls.size[1]:.3f}/{calls.size[2]:.3f}"
-    times = "/".join(f"{value * 1000:.3f}" for value in calls.seconds)
-    return (
-        f"Batch Processing: num batches={calls.calls} avg/min/max batch size={size} "
-        f"avg/min/max batch call time={times}"
-    )
+def _failed(figures: Figures) -> str:
+    failed = sum(item.failed for item in figures.calls.values())
+    return f"; {failed:,} more met the dead model" if failed else ""
+
+
+def _batches(name: str, calls: Calls) -> list[Line]:
+    """As EXPLAIN ANALYZE prints it on Aurora; call times are milliseconds."""
+    size = "/".join(f"{value:.3f}" for value in (calls.size.average, calls.size.least, calls.size.most))
+    took = (calls.seconds.average, calls.seconds.least, calls.seconds.most)
+    times = "/".join(f"{value * 1000:.3f}" for value in took)
+    first = f"  {name}  Batch Processing: num batches={calls.calls} avg/min/max batch size={size}"
+    return [Line(first, "dim"), Line(f"  {' ' * len(name)}  avg/min/max batch call time={times}", "dim")]
 
 
 def _inserts(figures: Figures) -> list[Line]:
@@ -98,12 +100,12 @@ def _inserts(figures: Figures) -> list[Line]:
 
 
 def _latency(item: Latency) -> tuple[str, str, str]:
-    return f"{item.rate:,.0f}", seconds(item.p50 / 1000), seconds(item.p99 / 1000)
+    return f"{item.rate:,.0f}", duration(item.p50 / 1000), duration(item.p99 / 1000)
 
 
 def _freshness(figures: Figures) -> list[Line]:
     outage = figures.outage
-    down = f"without the model ({seconds(outage.seconds)}), and until caught up ({seconds(outage.catching_up)})"
+    down = f"model dead for {duration(outage.seconds)}, and {duration(outage.catching_up)} until caught up"
     table = [("", "p50", "p99", "max")]
     for name, item in (("with the model", figures.freshness), (down, outage.freshness)):
         if item is not None:
@@ -112,7 +114,7 @@ def _freshness(figures: Figures) -> list[Line]:
 
 
 def _waits(item: Freshness) -> tuple[str, str, str]:
-    return seconds(item.p50), seconds(item.p99), seconds(item.most)
+    return duration(item.p50), duration(item.p99), duration(item.most)
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[Line]:
@@ -130,10 +132,10 @@ def _seconds(figures: Figures) -> list[Line]:
     """Arrivals, and scoring, second by second: the model's absence shows in the one and not in the other."""
     if len(figures.by_second) < 2:
         return []
-    last = max(second for second, _, _ in figures.by_second)
+    last = max(item.second for item in figures.by_second)
     arrived, scored = [0] * (last + 1), [0] * (last + 1)
-    for second, came, done in figures.by_second:
-        arrived[second], scored[second] = came, done
+    for item in figures.by_second:
+        arrived[item.second], scored[item.second] = item.arrived, item.scored
     began, ended = figures.down
     model = "".join("x" if began <= second + 0.5 < ended else "-" for second in range(last + 1))
     return [

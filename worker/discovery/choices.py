@@ -17,7 +17,8 @@ _MODEL_NAME = re.compile(rf"^(?:{_VERBS})(?:_|$)|_(?:prediction|score|sentiment|
 _MODEL_CALL = re.compile(rf'\b"?(?:{_VERBS})_\w+"?\s*\(', re.IGNORECASE)
 _STEM = re.compile(rf"^(?:{_VERBS})_|_(?:{_VERBS}|prediction|score)$", re.IGNORECASE)
 _OUTPUT = re.compile(
-    r"(?:^|_)(?:predictions?|predicted|scores?|sentiment|probability|confidence|embedding)$|^predicted_", re.IGNORECASE
+    r"(?:^|_)(?:predictions?|predicted|scores?|sentiment|probability|confidence|embedding)$|^predicted_",
+    re.IGNORECASE,
 )
 _BOOKKEEPING = re.compile(
     r"^(?:created|inserted|updated|modified|changed|deleted|arrived|received|ingested|last_modified|last_updated"
@@ -91,7 +92,9 @@ def _asked(listed: Sequence[Candidate], asked: str) -> Candidate:
     if len(same) == 1:
         return same[0]
     if same:
-        raise ConfigurationError(f"--table: which {name}? There are {', '.join(item.table.label for item in same)}")
+        raise ConfigurationError(
+            f"--table: which {name}? There are {', '.join(item.table.label for item in same)}"
+        )
     known = ", ".join(item.table.label for item in listed[:10]) or "none"
     raise ConfigurationError(f"--table: no table {asked} with a usable key; there is {known}")
 
@@ -101,7 +104,11 @@ def model_functions(functions: Sequence[FoundFunction]) -> list[FoundFunction]:
     sure = [function for function in functions if _AWS.search(function.source)]
     while True:
         names = {function.name for function in sure}
-        more = [item for item in functions if item not in sure and any(_mentions(item.source, name) for name in names)]
+        more = [
+            item
+            for item in functions
+            if item not in sure and any(_mentions(item.source, name) for name in names)
+        ]
         if not more:
             break
         sure += more
@@ -116,7 +123,9 @@ def _candidate(table: FoundTable, found: Surroundings, models: Sequence[FoundFun
     fits = [fit for fit in (fit_function(function, table) for function in models) if fit is not None]
     fits.sort(key=lambda fit: (not fit.by_name, -len(fit.inputs)))
     triggers = tuple(
-        trigger for trigger in found.triggers if trigger.table_oid == table.oid and _calls(trigger.source, models)
+        trigger
+        for trigger in found.triggers
+        if trigger.table_oid == table.oid and _calls(trigger.source, models)
     )
     return Candidate(table, tuple(_reasons(table, fits, triggers)), tuple(fits), triggers)
 
@@ -176,17 +185,25 @@ def propose(candidate: Candidate) -> Draft:
     if not inputs:
         raise ConfigurationError(f"{table.label} has no column that could be an input: {_listed(table)}")
     name = _prediction_name(fit.function.name if fit else table.name, table)
-    arrival = [item.name for item in table.columns if _ARRIVAL.match(item.name) and "with time zone" in item.base_type]
-    left_out = () if fit else tuple(item.name for item in table.columns if item.name not in (*inputs, *(table.key or ())))
+    arrival = [
+        item.name
+        for item in table.columns
+        if _ARRIVAL.match(item.name) and "with time zone" in item.base_type
+    ]
+    known = (*inputs, *(table.key or ()))
     return Draft(
         name=name,
-        table=qualified_text(None if table.visible else table.schema, table.name),
+        table=_named(table),
         inputs=inputs,
         outputs=_outputs(name, table, fit),
-        function=qualified_text(None if fit.function.visible else fit.function.schema, fit.function.name) if fit else None,
+        function=_named(fit.function) if fit else None,
         arrived_at=next((item for item in arrival if item not in inputs), None),
-        left_out=left_out,
+        left_out=() if fit else tuple(item.name for item in table.columns if item.name not in known),
     )
+
+
+def _named(thing: FoundTable | FoundFunction) -> str:
+    return qualified_text(None if thing.visible else thing.schema, thing.name)
 
 
 def _sendable(table: FoundTable, name: str) -> bool:
@@ -209,7 +226,12 @@ def _outputs(name: str, table: FoundTable, fit: Fit | None) -> tuple[DraftColumn
     kind = fit.function.returns if fit else "double precision"
     if fit:
         for column in table.columns:
-            if _OUTPUT.search(column.name) and column.type == kind and column.name not in inputs and not column.ours:
+            if (
+                _OUTPUT.search(column.name)
+                and column.type == kind
+                and column.name not in inputs
+                and not column.ours
+            ):
                 return (DraftColumn(column.name, kind, exists=True),)
     return (DraftColumn(_free(f"{name}_prediction", taken), kind),)
 

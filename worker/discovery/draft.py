@@ -1,4 +1,4 @@
-"""A first rowscore.toml as text: small, with comments, and read back the same by `worker.config`; it looks at nothing."""
+"""A first rowscore.toml as text: small, commented, and read back the same by `worker.config`; it looks at nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _PLAIN = re.compile(r"[^\W\d]\w*", re.ASCII)
 _WIDTH = 100
 _HEAD = """\
-# Written by `rowscore init` for {table}. Keys that are not here have defaults: `rowscore status --config` shows them.
+# Written by `rowscore init`. Every other key has a default: `rowscore status --config` shows them all.
 
 database = "$DATABASE_URL"  # an environment variable: the password stays out of this file
 
@@ -69,7 +69,7 @@ def to_toml(draft: Draft) -> str:
     ]
     if draft.arrived_at is not None:
         lines.append(f"arrived_at = {_string(draft.arrived_at)}  # freshness is measured from here")
-    return _HEAD.format(table=_string(draft.table), name=draft.name) + "\n".join(lines) + "\n"
+    return _HEAD.format(name=draft.name) + "\n".join(lines) + "\n"
 
 
 def _model(draft: Draft) -> list[str]:

@@ -61,12 +61,13 @@ class FoundFunction:
 
 @dataclass(frozen=True, slots=True)
 class FoundTrigger:
-    """A row trigger that an INSERT into the table fires."""
+    """A row trigger that an INSERT into the table fires; `removal` is the SQL that drops it."""
 
     table_oid: int
     name: str
     before: bool
     source: str
+    removal: str
 
 
 @dataclass(frozen=True, slots=True)

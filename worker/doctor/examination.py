@@ -40,7 +40,9 @@ def check_configuration(configuration: Configuration) -> Findings:
     yield ok("configuration", f"{configuration.path}: {', '.join(configuration.predictions)}")
 
 
-def _examine_prediction(engine: Engine, prediction: Prediction, servers: dict[str, Server | None]) -> Findings:
+def _examine_prediction(
+    engine: Engine, prediction: Prediction, servers: dict[str, Server | None]
+) -> Findings:
     try:
         database = engine.database(prediction)
     except ConfigurationError as refusal:
@@ -61,7 +63,9 @@ def _connect(database: Database) -> Any:
             server = read_server(transaction)
             found = [*check_connection(server, database), *check_snapshots(transaction, server)]
     except DatabaseError as refusal:
-        yield error("connection", str(refusal), "is the server up, and are host, user, password and database right?")
+        yield error(
+            "connection", str(refusal), "is the server up, and are host, user, password and database right?"
+        )
         return None
     yield from found
     return server
@@ -79,14 +83,16 @@ class _Examination:
     def run(self) -> Findings:
         with self._transaction() as transaction:
             located = privileges.locate_table(transaction, self.prediction)
-        access = self._check("table", lambda t: privileges.check_table_access(t, self.prediction, self.server, located))
+        access = list(privileges.check_table_access(self.prediction, self.server, located))
         yield from access
         yield from self._check("own tables", lambda t: privileges.check_own_tables(t, self.server))
-        yield from self._check("function", lambda t: privileges.check_function_privileges(t, self.prediction, self.server))
+        yield from self._check("function", self._function)
         if located is None or any(finding.level is Level.ERROR for finding in access):
             return
         yield from self._check("table", lambda t: self._table(t, located))
-        if self.worst is Level.ERROR:  # the rest reads what could not be read, and would say the same in other words
+        if (
+            self.worst is Level.ERROR
+        ):  # the rest reads what could not be read, and would say the same in other words
             return
         try:
             with self._transaction() as transaction:
@@ -96,11 +102,16 @@ class _Examination:
             return
         yield from self._materialisation(m, located)
 
+    def _function(self, transaction: Transaction) -> Findings:
+        yield from privileges.check_function_privileges(transaction, self.prediction, self.server)
+
     def _table(self, transaction: Transaction, located: Any) -> Findings:
         table, key = relations.describe_table(transaction, self.prediction)
         yield from relations.check_table(table, key)
         names = [column.name for column in key]
-        yield from privileges.check_table_privileges(transaction, self.prediction, self.server, located, names)
+        yield from privileges.check_table_privileges(
+            transaction, self.prediction, self.server, located, names
+        )
 
     def _materialisation(self, m: Materialisation, located: Any) -> Findings:
         yield from self._check("function", lambda t: functions.check_function(t, m))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 import sql
+from worker.batching import service_of
 from worker.database import Transaction, one_line
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
 from worker.function import Function
 from worker.materialisation import Materialisation
 
-AWS_SERVICE = re.compile(r"\baws_(?:sagemaker|comprehend|bedrock)\.\w+", re.IGNORECASE)
 VOLATILITY = {"v": "volatile", "s": "stable", "i": "immutable"}
 PARALLEL = {"s": "parallel safe", "r": "parallel restricted", "u": "parallel unsafe"}
 _CHEAP = 1000.0  # AWS advises COST 5000: a function that looks cheap may be called for rows that nobody needs
@@ -29,13 +28,19 @@ def check_function(transaction: Transaction, m: Materialisation) -> Findings:
         with transaction.connection.begin_nested():
             answers = transaction.describe(m.render("describe_answers"))
     except DBAPIError as refusal:
-        yield error("function", one_line(str(refusal.orig)), "mend the order or the types of `inputs`, or the function")
+        yield error(
+            "function",
+            one_line(str(refusal.orig)),
+            "mend the order or the types of `inputs`, or the function",
+        )
         return
     statement = sql.load(m.dialect)["find_unassignable"].render()
     wrong = transaction.rows(statement, answers=answers, outputs=[output.cast_type for output in m.outputs])
     for row in wrong:
         output = m.outputs[row.place - 1]
-        message = f"{function.label} answers {row.answer}, which cannot be stored in {output.name} ({output.type})"
+        message = (
+            f"{function.label} answers {row.answer}, which cannot be stored in {output.name} ({output.type})"
+        )
         yield error("function", message, "cast it in the function, or change the type under `outputs`")
     if not wrong:
         kind = f"{function.language}, {VOLATILITY[function.volatility]}, {PARALLEL[function.parallel]}"
@@ -46,13 +51,15 @@ def check_function(transaction: Transaction, m: Materialisation) -> Findings:
 def check_batching(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
     """What AWS advises for a function that calls one of its services, so that Aurora can run it in batch mode."""
     function = m.function
-    service = function and AWS_SERVICE.search(function.source)
+    service = service_of(function) if function is not None else None
     if function is None or service is None:
         return
     yield from _check_extension(transaction, m, server)
     signature = f"{function.target}({', '.join(_argument_types(transaction, function, m))})"
     if function.language != "sql":
-        message = f"{function.label} is a {function.language} function: {service[0]} is called once for each row"
+        message = (
+            f"{function.label} is a {function.language} function: {service} is called once for each row"
+        )
         yield warning("batch mode", message, "make it LANGUAGE SQL with one SELECT")
     if function.parallel != "s":
         message = f"{function.label} is {PARALLEL[function.parallel]}: SELECTs that call it use one process"

@@ -23,15 +23,18 @@ def locate_table(transaction: Transaction, prediction: Prediction) -> Any | None
     return transaction.row(statement, schema=schema, name=name)
 
 
-def check_table_access(transaction: Transaction, prediction: Prediction, server: Server, located: Any | None) -> Findings:
+def check_table_access(prediction: Prediction, server: Server, located: Any | None) -> Findings:
     """That the table can be found under the name that the configuration gives it."""
     subject = "table"
     schema, _ = split_name(prediction.table)
     if located is None:
-        yield error(subject, f"there is no table {prediction.table} in database {server.database}", "mend `table`, or the URL")
+        message = f"there is no table {prediction.table} in database {server.database}"
+        yield error(subject, message, "mend `table`, or the database's URL")
     elif not located.usable:
         message = f"role {server.role} may not use schema {located.schema}, where {located.name} is"
-        yield error(subject, message, f"GRANT USAGE ON SCHEMA {located.quoted_schema} TO {server.quoted_role};")
+        yield error(
+            subject, message, f"GRANT USAGE ON SCHEMA {located.quoted_schema} TO {server.quoted_role};"
+        )
     elif schema is None and not located.visible:
         message = f"{located.name} is in schema {located.schema}, which is not on the search path"
         yield error(subject, message, f'write table = "{located.schema}.{located.name}"')
@@ -75,7 +78,9 @@ def check_own_tables(transaction: Transaction, server: Server) -> Findings:
         message = f"role {server.role} may not use the schema rowscore"
         yield error(subject, message, f"GRANT USAGE ON SCHEMA rowscore TO {role};")
     if own.lacking:
-        message = f"role {server.role} may not read and write rowscore's own tables ({', '.join(own.lacking)})"
+        message = (
+            f"role {server.role} may not read and write rowscore's own tables ({', '.join(own.lacking)})"
+        )
         remedy = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rowscore TO {role};"
         yield error(subject, message, remedy)
     if own.usable and not own.lacking:
@@ -93,7 +98,9 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
         yield error("function", f"there is no function {prediction.model.sql}", "create it, or mend `model`")
     elif not visible:
         message = f"{found[0].signature} is in a schema that is not on the search path"
-        yield error("function", message, f"write model = {{ sql = '{found[0].quoted_schema}.{found[0].name}' }}")
+        yield error(
+            "function", message, f"write model = {{ sql = '{found[0].quoted_schema}.{found[0].name}' }}"
+        )
     for row in visible:
         yield from _check_call(row, server)
         if not row.as_owner:
@@ -102,7 +109,9 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
 
 def _check_services(transaction: Transaction, source: str, server: Server) -> Findings:
     """The functions of aws_ml that a function's source names: nobody may call them unless it is granted."""
-    for schema, name in dict.fromkeys((match[1].lower(), match[2].lower()) for match in _AWS_FUNCTION.finditer(source)):
+    for schema, name in dict.fromkeys(
+        (match[1].lower(), match[2].lower()) for match in _AWS_FUNCTION.finditer(source)
+    ):
         found = _functions(transaction, schema, name)
         for row in found:
             yield from _check_call(row, server)
@@ -114,10 +123,14 @@ def _check_services(transaction: Transaction, source: str, server: Server) -> Fi
 def _check_call(row: Any, server: Server) -> Findings:
     if not row.usable:
         message = f"role {server.role} may not use schema {row.quoted_schema}, where {row.name} is"
-        yield error("function", message, f"GRANT USAGE ON SCHEMA {row.quoted_schema} TO {server.quoted_role};")
+        yield error(
+            "function", message, f"GRANT USAGE ON SCHEMA {row.quoted_schema} TO {server.quoted_role};"
+        )
     if not row.executable:
         message = f"role {server.role} may not call {row.signature}"
-        yield error("function", message, f"GRANT EXECUTE ON FUNCTION {row.signature} TO {server.quoted_role};")
+        yield error(
+            "function", message, f"GRANT EXECUTE ON FUNCTION {row.signature} TO {server.quoted_role};"
+        )
 
 
 def _functions(transaction: Transaction, schema: str | None, name: str) -> list[Any]:
@@ -128,9 +141,18 @@ def _functions(transaction: Transaction, schema: str | None, name: str) -> list[
 def check_ownership(server: Server, located: Any, *, needed: bool) -> Findings:
     """Only the table's owner may `apply`; a worker need not, and had better not, be it."""
     if located.owned:
-        yield ok("ownership", f"role {server.role} owns {located.target} or is a member of its owner: it may `apply`")
+        yield ok(
+            "ownership",
+            f"role {server.role} owns {located.target} or is a member of its owner: it may `apply`",
+        )
     elif needed:
-        message = f"{located.target} belongs to {located.owner}: role {server.role} may score it but not `apply`"
-        yield warning("ownership", message, f"run `rowscore apply` as {located.owner}, or give the DBA its --dry-run")
+        message = (
+            f"{located.target} belongs to {located.owner}: role {server.role} may score it but not `apply`"
+        )
+        yield warning(
+            "ownership", message, f"run `rowscore apply` as {located.owner}, or give the DBA its --dry-run"
+        )
     else:
-        yield ok("ownership", f"{located.target} belongs to {located.owner}; role {server.role} only scores it")
+        yield ok(
+            "ownership", f"{located.target} belongs to {located.owner}; role {server.role} only scores it"
+        )

@@ -1,4 +1,4 @@
-"""Checks of the table and what `apply` made around it: key, definition, drift, index, view, triggers, policies, vacuum."""
+"""Checks of the table and of what `apply` made around it: key, drift, index, view, triggers, policies, vacuum."""
 
 from __future__ import annotations
 
@@ -41,11 +41,17 @@ def check_table(table: Table, key: tuple[Column, ...]) -> Findings:
     yield ok("key", ", ".join(f"{column.name} ({column.type})" for column in key))
 
 
-def explain_refusal(refusal: ConfigurationError | MissingObjectError, server: Server, located: Any) -> Findings:
+def explain_refusal(
+    refusal: ConfigurationError | MissingObjectError, server: Server, located: Any
+) -> Findings:
     """Why the prediction's definition does not fit the database, and the GRANT where a privilege is all it lacks."""
     cause = refusal.__cause__
     denied = getattr(getattr(cause, "orig", None), "sqlstate", None) == _DENIED
-    remedy = f"GRANT SELECT ON {located.target} TO {server.quoted_role};" if denied and not located.readable else None
+    remedy = (
+        f"GRANT SELECT ON {located.target} TO {server.quoted_role};"
+        if denied and not located.readable
+        else None
+    )
     yield error("definition", str(refusal), remedy)
 
 
@@ -59,7 +65,10 @@ def check_applied(transaction: Transaction, m: Materialisation) -> Findings:
         yield warning(subject, "not yet: no column, index or view has been made", command)
         return
     if (known.definition_hash, known.version) != wanted:
-        message = f"the database has definition {known.definition_hash} and version {known.version!r}, this file has {wanted[0]} and {wanted[1]!r}: workers with this file refuse to score"
+        message = (
+            f"the database has definition {known.definition_hash} and version {known.version!r}, this file {wanted[0]} "
+            f"and {wanted[1]!r}: workers with this file refuse to score"
+        )
         yield error(subject, message, f"{command}, if this file is the newer one")
         return
     titles = list(planned(transaction, m))
@@ -96,7 +105,9 @@ def check_index(transaction: Transaction, m: Materialisation) -> Findings:
     if index is None:
         yield error(subject, f"{name} is missing: every claim would read all of {m.table.label}", command)
     elif not index.valid:
-        yield error(subject, f"{name} is invalid: building it was interrupted, or a partition lacks its part", command)
+        yield error(
+            subject, f"{name} is invalid: building it was interrupted, or a partition lacks its part", command
+        )
     elif not index.fits:
         yield error(subject, f"{name} is over other columns than the key of the rows that wait", command)
     else:
@@ -122,8 +133,10 @@ def check_view(transaction: Transaction, m: Materialisation, server: Server) -> 
         message = f"{label} checks its owner's rights: who may read it sees all rows of {m.table.label}"
         yield warning(subject, message, f"ALTER VIEW {target} SET (security_invoker = true);")
     else:
-        message = f"{label} checks its owner's rights, for {server.label} has no others: grant it as you would the table"
-        yield ok(subject, message)
+        yield ok(
+            subject,
+            f"{label} checks its owner's rights ({server.label} has no others): grant it like the table",
+        )
 
 
 def check_row_security(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
@@ -134,7 +147,7 @@ def check_row_security(transaction: Transaction, m: Materialisation, server: Ser
     if row.sees_all:
         yield ok("row security", f"a policy lets role {server.role} reach all rows of {m.table.label}")
         return
-    message = f"policies of {m.table.label} choose which rows role {server.role} sees; those it does not see stay unscored"
+    message = f"policies hide rows of {m.table.label} from role {server.role}: those would never be scored"
     remedy = (
         f"CREATE POLICY rowscore_worker ON {m.target} TO {server.quoted_role} USING (true) WITH CHECK (true);\n"
         f"-- or, where restrictive policies remain: ALTER ROLE {server.quoted_role} BYPASSRLS;"
@@ -151,7 +164,7 @@ def check_triggers(m: Materialisation) -> Findings:
         each = "each row" if " FOR EACH ROW " in trigger.definition else "each batch"
         guarded = " where its WHEN holds" if " WHEN (" in trigger.definition else ""
         message = f"{trigger.name} ({when} UPDATE, {trigger.function}) fires for {each} that rowscore writes{guarded}"
-        remedy = "make it UPDATE OF the columns that it is about, or give it WHEN (OLD.column IS DISTINCT FROM NEW.column)"
+        remedy = "make it UPDATE OF its own columns, or give it WHEN (OLD.column IS DISTINCT FROM NEW.column)"
         yield warning("triggers", message, None if guarded else remedy)
     if not fired:
         yield ok("triggers", f"no trigger of {m.table.label} fires when a prediction is written")
@@ -160,7 +173,11 @@ def check_triggers(m: Materialisation) -> Findings:
 def _fires(trigger: Trigger, own: set[int]) -> bool:
     """UPDATE OF fires only for the columns that the statement names."""
     limited = {int(number) for number in trigger.columns.split()}
-    return trigger.enabled and not trigger.function.startswith("rowscore.") and (not limited or bool(limited & own))
+    return (
+        trigger.enabled
+        and not trigger.function.startswith("rowscore.")
+        and (not limited or bool(limited & own))
+    )
 
 
 def check_vacuum(transaction: Transaction, m: Materialisation, server: Server) -> Findings:

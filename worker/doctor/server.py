@@ -10,7 +10,9 @@ from worker.database import Database, Transaction
 from worker.doctor.findings import Findings, error, ok, warning
 
 OLDEST_VERSION = 14
-OLD_SNAPSHOT = 600.0  # seconds; every batch leaves dead rows, which no vacuum removes while an older snapshot is open
+OLD_SNAPSHOT = (
+    600.0  # seconds; every batch leaves dead rows, which no vacuum removes while an older snapshot is open
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +49,21 @@ def check_connection(server: Server, database: Database) -> Findings:
     subject = "connection"
     where = f"{database.label}: {server.label}, role {server.role}"
     if server.version_number < OLDEST_VERSION * 10_000:
-        yield error(subject, f"{where} is older than {OLDEST_VERSION}", f"upgrade to PostgreSQL {OLDEST_VERSION} or later")
+        remedy = f"upgrade to PostgreSQL {OLDEST_VERSION} or later"
+        yield error(subject, f"{where} is older than {OLDEST_VERSION}", remedy)
     elif server.replica:
-        yield error(subject, f"{where} is a read replica: nothing can be written", "connect to the writer (primary)")
+        yield error(
+            subject, f"{where} is a read replica: nothing can be written", "connect to the writer (primary)"
+        )
     elif server.read_only:
         remedy = f"ALTER ROLE {server.quoted_role} SET default_transaction_read_only = off;"
         yield error(subject, f"{where}: transactions are read-only by default", remedy)
     else:
         yield ok(subject, where)
     if server.isolation != "read committed":
-        yield ok("isolation", f"the default is {server.isolation}; rowscore sets READ COMMITTED in its own transactions")
+        yield ok(
+            "isolation", f"the default is {server.isolation}; rowscore's own transactions are READ COMMITTED"
+        )
     port = database.url.port
     if port is not None and not server.local and port != server.port:
         yield ok(
@@ -83,5 +90,7 @@ def check_snapshots(transaction: Transaction, server: Server, older_than: float 
     hidden = transaction.value(statements["count_hidden_sessions"].render())
     shortly = f"none is older than {older_than / 60:.0f} min"
     if hidden:
-        shortly += f"; {hidden} sessions of other roles are hidden (GRANT pg_read_all_stats TO {server.quoted_role} shows them)"
+        shortly += (
+            f"; {hidden} sessions of other roles are hidden: GRANT pg_read_all_stats TO {server.quoted_role}"
+        )
     yield ok(subject, shortly)

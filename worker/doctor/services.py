@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from redis import Redis
+
+from worker.app import create_app
+from worker.broker import broker_errors, broker_url
 from worker.config import Configuration, Prediction, SqlModel
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.engine import Engine
 from worker.errors import ConfigurationError, ModelError, RowscoreError
+from worker.peers import worker_definitions
 
 _PING_SECONDS = 2.0
 _ANSWER_SECONDS = 1.0
@@ -24,15 +29,15 @@ def check_model(engine: Engine, prediction: Prediction) -> Findings:
     except ConfigurationError as refusal:
         yield error("model", str(refusal), "mend `model`, or put the module's folder on PYTHONPATH")
     except ModelError as refusal:
-        yield error("model", str(refusal), "start the endpoint, or mend `model`; until then rows wait and are not lost")
+        yield error(
+            "model",
+            str(refusal),
+            "start the endpoint, or mend `model`; until then rows wait and are not lost",
+        )
 
 
 def check_broker(configuration: Configuration) -> Findings:
     """That Celery's broker answers, then the workers that it leads to; `rowscore run` needs neither."""
-    from redis import Redis
-
-    from worker.broker import broker_errors, broker_url
-
     try:
         url = broker_url(configuration)
     except ConfigurationError as refusal:
@@ -46,7 +51,9 @@ def check_broker(configuration: Configuration) -> Findings:
         ):
             broker.ping()
     except (RowscoreError, ValueError) as refusal:
-        yield error("broker", str(refusal), "start it, or mend CELERY_BROKER_URL; `rowscore run` works without")
+        yield error(
+            "broker", str(refusal), "start it, or mend CELERY_BROKER_URL; `rowscore run` works without"
+        )
         return
     yield ok("broker", "it answers")
     yield from check_workers(configuration)
@@ -54,9 +61,6 @@ def check_broker(configuration: Configuration) -> Findings:
 
 def check_workers(configuration: Configuration) -> Findings:
     """That Celery workers run, and that they were started with this very file."""
-    from worker.app import create_app
-    from worker.peers import worker_definitions
-
     try:
         answers = worker_definitions(create_app(configuration), timeout=_ANSWER_SECONDS)
     except RowscoreError as refusal:
@@ -72,13 +76,19 @@ def compare_workers(configuration: Configuration, answers: Mapping[str, Mapping[
         for item in configuration.predictions.values()
     }
     if not answers:
-        yield warning("workers", "no Celery worker answers", "celery -A worker worker, and once: celery -A worker beat")
+        yield warning(
+            "workers", "no Celery worker answers", "celery -A worker worker, and once: celery -A worker beat"
+        )
         return
-    odd = {worker: _different(own, answer.get("predictions", {})) for worker, answer in sorted(answers.items())}
+    odd = {
+        worker: _different(own, answer.get("predictions", {})) for worker, answer in sorted(answers.items())
+    }
     for worker, names in odd.items():
         if names:
             message = f"{worker} was started with another definition of {', '.join(names)} than this file's"
-            remedy = "restart it with this file; until then it refuses to score what was applied from this one"
+            remedy = (
+                "restart it with this file; until then it refuses to score what was applied from this one"
+            )
             yield error("workers", message, remedy)
     if not any(odd.values()):
         yield ok("workers", f"{', '.join(odd)}: same definitions as this file")

@@ -1,0 +1,154 @@
+"""The ways to score a million waiting rows: the one UPDATE that everyone writes, and rowscore with 1 and 2 workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from worker.apply import apply
+from worker.batch import BatchResult
+from worker.config import Configuration, parse_configuration
+from worker.demo import churn
+from worker.drain import Drain, Summary
+from worker.engine import Engine
+from worker.models.protocol import Batch
+
+SOURCE = "mltest.source"
+NUMBERS = [place for place, name in enumerate(churn.FEATURES) if name not in churn.TEXTS]
+_WEIGHTS = np.linspace(-0.01, 0.01, len(churn.FEATURES))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One contender's run: rows a second, how the last tenth of its batches compares with the first, memory growth.
+
+    Attributes:
+        slowdown: mean seconds of the last tenth of the batches over the first tenth's (after one of warm-up).
+        growth: largest resident memory of a worker at its end over that after its first tenth of batches.
+    """
+
+    rows_per_second: float
+    slowdown: float | None = None
+    growth: float | None = None
+
+
+def configuration(url: str, model: dict[str, str]) -> Configuration:
+    """The churn prediction over all twenty features; every worker that is started may hold a lease."""
+    return parse_configuration(
+        {
+            "database": url,
+            "predictions": {
+                "churn": {
+                    "table": churn.TABLE,
+                    "inputs": list(churn.FEATURES),
+                    "outputs": {"churn_probability": "double precision"},
+                    "model": model,
+                    "max_rows_per_batch": 5000,
+                    "concurrency": 1,
+                }
+            },
+        }
+    )
+
+
+IN_DATABASE = {"sql": "predict_churn"}
+WORKER_SIDE = {"python": "tests.benchmarks.contenders:in_process"}
+
+
+def in_process(batch: Batch) -> Any:
+    """A logistic regression in numpy over the numeric features, in this process."""
+    columns = list(zip(*batch.rows, strict=True))
+    matrix = np.array([columns[place] for place in NUMBERS], dtype=float)
+    return 1.0 / (1.0 + np.exp(-(_WEIGHTS[NUMBERS] @ matrix) / 100.0))
+
+
+def prepare(connection: psycopg.Connection[Any], rows: int) -> None:
+    """The rows once, in a table that every run copies."""
+    churn.create(connection, SOURCE)
+    churn.create_model(connection)
+    churn.load(connection, rows, table=SOURCE)
+
+
+def reset(connection: psycopg.Connection[Any], url: str, model: dict[str, str]) -> None:
+    """A fresh applied table in which every row waits, vacuumed, its learned sizes forgotten."""
+    connection.execute(f"DROP TABLE IF EXISTS {churn.TABLE} CASCADE")
+    connection.execute("DROP SCHEMA IF EXISTS rowscore CASCADE")
+    churn.create(connection, churn.TABLE)
+    engine = Engine(configuration(url, model))
+    prediction = engine.prediction()
+    apply(engine.database(prediction), engine.materialisation(prediction))
+    engine.dispose()
+    features = ", ".join(churn.FEATURES)
+    connection.execute(f"INSERT INTO {churn.TABLE} ({features}) SELECT {features} FROM {SOURCE} ORDER BY id")
+    connection.execute(f"VACUUM ANALYZE {churn.TABLE}")
+    connection.execute("CHECKPOINT")
+
+
+def one_statement(connection: psycopg.Connection[Any], rows: int) -> Outcome:
+    """Everything in one UPDATE, with the same columns set."""
+    started = time.perf_counter()
+    done = connection.execute(
+        f"UPDATE {churn.TABLE} SET churn_probability = predict_churn({', '.join(churn.FEATURES)}), "
+        "churn_state = 1, churn_scored_at = clock_timestamp() WHERE churn_state = 0"
+    ).rowcount
+    seconds = time.perf_counter() - started
+    assert done == rows
+    return Outcome(rows / seconds)
+
+
+def workers(url: str, model: dict[str, str], count: int, rows: int) -> Outcome:
+    """`count` processes drain the table together; the clock runs from their common start to the last one's end."""
+    context = multiprocessing.get_context("spawn")
+    go = context.Event()
+    results: Any = context.Queue()
+    processes = [context.Process(target=_work, args=(url, model, go, results)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        assert results.get(timeout=60) == "ready"
+    started = time.perf_counter()
+    go.set()
+    reports = [results.get(timeout=600) for _ in processes]
+    seconds = time.perf_counter() - started
+    for process in processes:
+        process.join()
+    assert sum(report["scored"] for report in reports) == rows, reports
+    slowdowns = [report["slowdown"] for report in reports if report["slowdown"]]
+    return Outcome(rows / seconds, max(slowdowns, default=None), max(report["growth"] for report in reports))
+
+
+def _work(url: str, model: dict[str, str], go: Event, results: Any) -> None:
+    """One worker process."""
+    engine = Engine(configuration(url, model))
+    times: list[float] = []
+    memory: list[int] = []
+
+    def progress(_: Summary, result: BatchResult) -> None:
+        if result.taken:
+            times.append(result.total_seconds / result.taken)
+            memory.append(_resident())
+
+    drain = Drain(engine, seconds=600, progress=progress)
+    results.put("ready")
+    go.wait()
+    scored = drain.run().scored
+    while (again := Drain(engine, seconds=600, progress=progress).run()).scored:
+        scored += again.scored  # windows that the other worker held when this one ran out
+    tenth = max(1, (len(times) - 5) // 10)
+    slowdown = float(np.mean(times[-tenth - 1 : -1]) / np.mean(times[5 : 5 + tenth])) if len(times) > 25 else None
+    growth = memory[-1] / memory[len(memory) // 10] if memory else 1.0
+    results.put({"scored": scored, "slowdown": slowdown, "growth": growth})
+    engine.dispose()
+
+
+def _resident() -> int:
+    """This process's resident memory in pages."""
+    with open(f"/proc/{os.getpid()}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1])

@@ -1,0 +1,38 @@
+"""Whether one drain follows another."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.drain import Summary
+from worker.outlook import successor
+
+BUDGET, OFTEN, NIGHTLY = 25.0, 30.0, 3600.0
+
+
+@pytest.mark.parametrize("interval", [OFTEN, NIGHTLY])
+def test_a_drain_whose_time_was_over_goes_on_at_once(interval: float) -> None:
+    assert successor(Summary("churn", batches=9, seconds=25.1), BUDGET, interval) == 0.0
+
+
+@pytest.mark.parametrize("interval", [OFTEN, NIGHTLY])
+def test_a_drain_that_found_nothing_or_no_room_does_not(interval: float) -> None:
+    assert successor(Summary("churn", batches=3, seconds=2.0, empty=True), BUDGET, interval) is None
+    assert successor(Summary("churn", seconds=0.1, retry_after=1.0), BUDGET, interval) is None
+    assert successor(Summary("churn", seconds=25.1), BUDGET, interval) is None
+
+
+@pytest.mark.parametrize(
+    ("summary", "wait"),
+    [
+        (Summary("churn", fault="the model does not answer", retry_after=5.0), 60.0),
+        (Summary("churn", fault="throttled", retry_after=300.0), 300.0),
+        (Summary("churn", batches=2, retry_after=1.0, seconds=1.0), 60.0),
+        (Summary("churn", batches=9, fault="the model does not answer", retry_after=1.0, seconds=25.1), 60.0),
+    ],
+)
+def test_a_drain_that_was_kept_from_its_work_waits_for_the_tick_unless_that_is_far(
+    summary: Summary, wait: float
+) -> None:
+    assert successor(summary, BUDGET, OFTEN) is None
+    assert successor(summary, BUDGET, NIGHTLY) == wait

@@ -1,0 +1,75 @@
+"""Beat's table as it follows from rowscore.toml."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery.schedules import crontab
+
+from schedules.beat import beat_schedule, interval
+from worker.config import Configuration, parse_configuration
+from worker.errors import ConfigurationError
+
+
+def configuration(**options: Any) -> Configuration:
+    section = {
+        "table": "t",
+        "inputs": ["a"],
+        "outputs": {"p": "float8"},
+        "model": {"sql": "f"},
+    }
+    predictions = {"churn": {**section, **options}, "other": {**section, "every": "10s"}}
+    return parse_configuration(
+        {"database": "postgresql://h/d", "broker": "redis://h", "predictions": predictions}
+    )
+
+
+def test_each_prediction_has_a_tick_a_retry_and_a_pruning_that_expire_with_their_interval() -> None:
+    table = beat_schedule(configuration(every="90s"))
+    found = {
+        name: (entry["task"], entry["args"], entry["schedule"], entry["options"])
+        for name, entry in table.items()
+    }
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    assert found == {
+        "churn: tick": ("rowscore.tick", ("churn",), timedelta(seconds=90), {"expires": 90.0}),
+        "churn: retry": ("rowscore.retry", ("churn",), minute, {"expires": 60.0}),
+        "churn: prune": ("rowscore.prune", ("churn",), hour, {"expires": 3600.0}),
+        "other: tick": ("rowscore.tick", ("other",), timedelta(seconds=10), {"expires": 10.0}),
+        "other: retry": ("rowscore.retry", ("other",), minute, {"expires": 60.0}),
+        "other: prune": ("rowscore.prune", ("other",), hour, {"expires": 3600.0}),
+    }
+
+
+def test_a_cron_decides_when_the_model_may_be_called_at_all() -> None:
+    table = beat_schedule(configuration(cron="30 2  1-5 * mon-fri", every="1s"))
+    nightly = crontab(minute="30", hour="2", day_of_month="1-5", month_of_year="*", day_of_week="mon-fri")
+    assert table["churn: tick"]["schedule"] == table["churn: retry"]["schedule"] == nightly
+    assert table["churn: tick"]["options"] == table["churn: retry"]["options"] == {"expires": 3600.0}
+    assert table["other: tick"]["schedule"] == timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("cron", "seconds"),
+    [
+        ("* * * * *", 60),
+        ("*/5 * * * *", 300),
+        ("0 2 * * *", 3600),
+        ("10,50 * * * *", 1200),
+        ("0,7 * * * *", 420),
+    ],
+)
+def test_a_crons_messages_expire_before_the_next_of_the_same_hour(cron: str, seconds: float) -> None:
+    config = configuration(cron=cron)
+    assert interval(config.prediction("churn"), config.path) == seconds
+
+
+@pytest.mark.parametrize(
+    "cron", ["* * * *", "every day", "61 * * * *", "* 24 * * *", "* * * * someday", "a b c d e", ""]
+)
+def test_a_malformed_cron_names_its_key(cron: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^rowscore.toml: predictions.churn.cron: .*") as caught:
+        beat_schedule(configuration(cron=cron))
+    assert "\n" not in str(caught.value)
