@@ -1,7 +1,7 @@
-"""Whether a SQL function runs in Aurora's batch mode, or why not; pure decisions over what was read elsewhere.
+"""Whether a SQL function runs in Aurora's batch mode, or why not; pure decisions over what was read before.
 
-Only functions of aws_ml that a LANGUAGE SQL function calls can be batched, and only on Aurora: everywhere else a
-function is called once for each row, inside the server.
+Only functions of aws_ml that a LANGUAGE SQL function calls can be batched, and only on Aurora: everywhere
+else a function is called once for each row, inside the server.
 """
 
 from __future__ import annotations
@@ -82,33 +82,31 @@ def judge_batching(
     """
     service = service_of(function)
     if service is None:
-        return Batching(
-            False, f"{function.label} calls no service: it is computed in the server, once for each row"
-        )
+        reason = f"{function.label} calls no service: it is computed in the server, once for each row"
+        return Batching(False, reason)
     if function.language not in ("sql", "c"):
-        return Batching(
-            False,
-            f"{function.language} functions are called once for each row, and so is {service} in {function.label}",
-            f"make {function.label} LANGUAGE SQL with one SELECT",
-        )
+        reason = f"{function.language} functions are called once for each row, and {service} with them"
+        return Batching(False, reason, f"make {function.label} LANGUAGE SQL with one SELECT")
     if service.startswith("aws_bedrock"):
         return Batching(False, f"{service} takes one row a call; concurrency comes from several workers")
+    rows = rows_a_call(function, asked)
     if not settings.aurora:
-        return Batching(
-            False,
-            f"this server is not Aurora: {service} is a stand-in, called once for each row; on Aurora it would take "
-            f"{rows_a_call(function, asked)}",
-        )
+        stand_in = f"{service} is a stand-in, called once for each row; on Aurora it would take {rows}"
+        return Batching(False, f"this server is not Aurora: {stand_in}")
+    return _judge_plan(function, service, settings, nested, rows)
+
+
+def _judge_plan(
+    function: Function, service: str, settings: BatchSettings, nested: Collection[str], rows: str
+) -> Batching:
+    """On Aurora the plan shows it."""
     if settings.function_migration == "off":
-        return Batching(
-            False,
-            "apg_enable_function_migration is off",
-            "SET apg_enable_function_migration = on, for this role",
-        )
+        remedy = "SET apg_enable_function_migration = on, for this role"
+        return Batching(False, "apg_enable_function_migration is off", remedy)
     if any(service.endswith(name.lower()) for name in nested):
-        return Batching(True, rows_a_call(function, asked))
+        return Batching(True, rows)
     return Batching(
         False,
         f"the plan has no scan of {service} below a nested loop, by which Aurora shows it",
-        f"make {function.label} one SELECT of the call, LANGUAGE SQL PARALLEL SAFE COST 5000, without conditions around it",
+        f"make {function.label} LANGUAGE SQL PARALLEL SAFE COST 5000, and its body one SELECT of the call",
     )

@@ -205,7 +205,7 @@ class Prediction(_Section):
     arrived_at: Identifier | None = None
     on_input_change: Literal["trigger", "ignore"] = "trigger"
     max_rows_per_batch: Count | None = None
-    max_rows_per_claim: Count = 5000
+    max_rows_per_claim: Count = 10_000
     max_lock_time: Duration = timedelta(milliseconds=500)
     max_run_time: Annotated[Duration, Field(le=timedelta(seconds=60))] = timedelta(seconds=25)
     lease_time: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)

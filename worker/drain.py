@@ -10,15 +10,18 @@ from typing import Any
 
 from worker import errors
 from worker.batch import BatchResult, BatchScorer
+from worker.ahead import Ahead, Claim
 from worker.controller import Controller
 from worker.database import Database
 from worker.engine import Engine
-from worker.leases import Idle, Lease, Leases, share_prediction
+from worker.leases import Idle, Leases, share_prediction
 from worker.log import logger
 from worker.materialisation import Materialisation
 from worker.states import RunKind
 
 _log = logger(__name__)
+READ_AHEAD_UP_TO = 1.0  # seconds a batch: rows that lie read for longer may have changed before they are paid for
+SHORT_REST = 1.0  # seconds that are sooner waited out than left to the next tick
 _numbers = itertools.count(1)  # two drains of one process are two workers
 
 
@@ -99,6 +102,7 @@ class Drain:
         self.leases = Leases(self.database, self.m, f"{engine.owner}:{next(_numbers)}")
         self.scorer = BatchScorer(self.database, self.m, self.leases, engine.model(prediction), engine.stop)
         self.summary = Summary(self.m.name)
+        self._quick = True
 
     def run(self) -> Summary:
         """Work until there is a reason to end, and say which.
@@ -132,33 +136,56 @@ class Drain:
             return "the circuit is open: the model is left alone for now"
         learned = controller.rows, rows_per_call
         fruitless = 0
+        ahead = Ahead(self._take, self._give_back)
         try:
             while not self.engine.stop.is_set():
-                claim = self.leases.acquire(self.kind, controller.rows)
+                claim = ahead.next(controller.rows)
+                if isinstance(claim, Idle) and claim.resting and (claim.retry_after or 0.0) <= SHORT_REST:
+                    self.engine.stop.wait(claim.retry_after)
+                    continue
                 if isinstance(claim, Idle):
                     self.summary.empty, self.summary.retry_after = claim.empty, claim.retry_after
                     return claim.reason
+                if self.scorer.reads_ahead and self._quick and time.monotonic() - started < self.seconds:
+                    ahead.start(controller.rows)
                 result = self._batch(claim, rows_per_call)
                 controller = _steered(controller, result)
                 rows_per_call = _smaller(self.m.prediction.max_rows_per_batch, result.rows_per_call)
-                if isinstance(result.fault, errors.ModelError):
-                    self.summary.fault, self.summary.retry_after = str(result.fault), 1.0
-                    self.summary.permanent = result.fault.failure is errors.FailureClass.SERVICE_PERMANENT
-                    return f"the model is at fault ({result.fault.failure.value})"
                 fruitless = 0 if result.taken or result.skipped else fruitless + 1
-                if self.kind is RunKind.DRAIN and fruitless > 1:
-                    self.summary.retry_after = 1.0
-                    return "the rows that wait are held by other sessions"
-                if time.monotonic() - started >= self.seconds:
-                    return "its time is over"
+                if reason := self._reason_to_end(result, fruitless, time.monotonic() - started):
+                    return reason
             return "it was told to stop"
         finally:
+            ahead.close()
             self.summary.rows_per_claim, self.summary.rows_per_call = controller.rows, rows_per_call
             if learned != (controller.rows, rows_per_call):
                 self._learn(controller.rows, rows_per_call)
 
-    def _batch(self, lease: Lease, rows_per_call: int | None) -> BatchResult:
-        result = self.scorer.score(lease, rows_per_call)
+    def _reason_to_end(self, result: BatchResult, fruitless: int, seconds: float) -> str | None:
+        if isinstance(result.fault, errors.ModelError):
+            self.summary.fault, self.summary.retry_after = str(result.fault), 1.0
+            self.summary.permanent = result.fault.failure is errors.FailureClass.SERVICE_PERMANENT
+            return f"the model is at fault ({result.fault.failure.value})"
+        if self.kind is RunKind.DRAIN and fruitless > 1:
+            self.summary.retry_after = 1.0
+            return "the rows that wait are held by other sessions"
+        return "its time is over" if seconds >= self.seconds else None
+
+    def _take(self, rows: int) -> Claim | Idle:
+        """The next window, and its rows where they may be read ahead."""
+        lease = self.leases.acquire(self.kind, rows)
+        if isinstance(lease, Idle):
+            return lease
+        if not self.scorer.reads_ahead or lease.deadly:
+            return Claim(lease, None)
+        return Claim(lease, self.scorer.read(lease))
+
+    def _give_back(self, claim: Claim) -> None:
+        self.leases.abandon(claim.lease)
+
+    def _batch(self, claim: Claim, rows_per_call: int | None) -> BatchResult:
+        result = self.scorer.score(claim.lease, rows_per_call, claim.reading)
+        self._quick = result.total_seconds < READ_AHEAD_UP_TO
         self.summary.add(result)
         if self.progress is not None:
             self.progress(self.summary, result)

@@ -1,7 +1,7 @@
-"""What `rowscore explain` shows: the plans of the statements that workers run, and how many rows go in one model call.
+"""What `rowscore explain` shows: the plans of the statements that workers run, and rows a model call.
 
-Everything happens in a read-only transaction with the workers' own plan settings; EXPLAIN runs nothing, so no model is
-called and nothing is written.
+Everything happens in a read-only transaction with the workers' own plan settings; EXPLAIN runs nothing, so no
+model is called and nothing is written.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from worker.database import Database, Transaction
 from worker.errors import NotAppliedError
 from worker.leases import Window, bind_key
 from worker.materialisation import Materialisation
+from worker.names import index_name
 from worker.plans import PlanFacts, analyse, nested_functions
 from worker.states import RowState
 
 _WORKER_SIDE = ("probe_window", "read_rows", "write_rows")
 _IN_UPDATE = ("probe_window", "score_rows")
+_IN_PLACE = (
+    "probe_window",
+    "claim_rows",
+    "score_rows_in_place",
+    "score_rows",
+)  # the last where a row is held
 _IN_SELECT = ("probe_window", "answer_rows", "write_rows")
 
 
@@ -36,6 +43,7 @@ class StatementPlan:
         text: EXPLAIN's lines.
         facts: what it does to the table.
         functions: functions that it scans below a nested loop.
+        pending_index: whether it walks the pending index; None where another one will do.
     """
 
     name: str
@@ -43,16 +51,28 @@ class StatementPlan:
     text: tuple[str, ...]
     facts: PlanFacts
     functions: tuple[str, ...]
+    pending_index: bool | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether its cost follows the batch."""
+        return self.facts.by_index and self.pending_index is not False
 
     def verdict(self, table: str) -> str:
         """The facts in one sentence."""
         facts = self.facts
         if facts.seq_scans:
-            return f"a sequential scan over {', '.join(facts.seq_scans)}: its cost follows the table, not the batch"
+            names = ", ".join(facts.seq_scans)
+            return f"a sequential scan over {names}: its cost follows the table, not the batch"
         if facts.hash_joins:
-            return f"a hash or merge join over {', '.join(facts.hash_joins)}: its cost follows the table, not the batch"
+            names = ", ".join(facts.hash_joins)
+            return f"a hash or merge join over {names}: its cost follows the table, not the batch"
+        if self.pending_index is False:
+            way = ", ".join(facts.index_names) or "nothing"
+            return f"by {way}, not by the pending index: it passes every row that does not wait"
         way = f"by {', '.join(facts.index_names)}" if facts.index_names else "without reading it"
-        return f"no sequential scan or hash join over {table}; {way}; the planner expects {facts.estimated_rows:,} rows"
+        expected = f"the planner expects {facts.estimated_rows:,} rows"
+        return f"no sequential scan or hash join over {table}; {way}; {expected}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,7 @@ class Explanation:
 
     Attributes:
         waiting: rows that wait in the window that was planned for, at most one batch.
-        rows: rows that the statements were planned for; 0 where the table is empty and there is nothing to plan.
+        rows: rows that the statements were planned for; 0 where the table is empty.
         batching: rows a model call.
         service_calls: calls of aws_ml's functions as the server counted them.
     """
@@ -77,7 +97,7 @@ class Explanation:
     @property
     def by_index(self) -> bool:
         """Whether every statement's cost follows the batch."""
-        return all(statement.facts.by_index for statement in self.statements)
+        return all(statement.well for statement in self.statements)
 
 
 def explain(database: Database, m: Materialisation) -> Explanation:
@@ -128,10 +148,12 @@ class _Explainer:
         model = self._m.prediction.model
         if not isinstance(model, SqlModel):
             return _WORKER_SIDE
-        return _IN_UPDATE if model.mode == "update" else _IN_SELECT
+        if model.mode == "select":
+            return _IN_SELECT
+        return _IN_PLACE if self._m.function is not None and self._m.function.in_place else _IN_UPDATE
 
     def _window(self, *, pending: bool) -> tuple[Window, int] | None:
-        """The first window of rows that wait, or of any rows; this one statement is run, as every claim runs it."""
+        """The first window of rows that wait, or of any rows; this one statement is run, as in any claim."""
         text = self._m.render("probe_window", pending=pending, start=None, cap=None, upper=False)
         row: Any = self._transaction.row(text, limit=self._rows_per_claim)
         return (Window(tuple(row.lo), tuple(row.hi)), row.rows) if row is not None and row.rows else None
@@ -144,10 +166,20 @@ class _Explainer:
             return [row[0] for row in self._transaction.fetch_binary(wrapped, parameters)]
 
         (plan,) = explained("explain_plan")
-        names = {self._m.table.name, *(partition.name for partition in self._m.table.partitions)}
+        table = self._m.table
+        facts = analyse(plan, {table.name, *(partition.name for partition in table.partitions)})
         lines = tuple(explained("explain_text"))
         purpose = self._statements[name].purpose
-        return StatementPlan(name, purpose, lines, analyse(plan, names), nested_functions(plan))
+        pending = self._is_pending(facts) if name == "probe_window" else None
+        return StatementPlan(name, purpose, lines, facts, nested_functions(plan), pending)
+
+    def _is_pending(self, facts: PlanFacts) -> bool:
+        """Whether the plan reaches the rows by the pending index, or its partitions' parts of it."""
+        parts = (f"{partition.schema}.{partition.name}" for partition in self._m.table.partitions)
+        return set(facts.index_names) <= {
+            index_name(self._m.name),
+            *(index_name(self._m.name, part) for part in parts),
+        }
 
     def _statement(self, name: str, window: Window) -> tuple[str, dict[str, Any]]:
         """The statement as a worker renders it, with values for this window."""
@@ -159,7 +191,7 @@ class _Explainer:
             return text, {**bind_key("start", window.lo), "limit": self._rows_per_claim}
         text = m.render(name, claims=RowState.PENDING)
         if name != "write_rows":
-            return text, {**bounds, **(version if name == "score_rows" else {})}
+            return text, {**bounds, **version}
         keys = self._transaction.fetch_binary(m.render("sample_keys"), bounds)
         nothing = [None] * len(keys)
         values = {f"k{place}": list(column) for place, column in enumerate(zip(*keys, strict=True), 1)}

@@ -72,11 +72,13 @@ class Idle:
     Attributes:
         retry_after: seconds after which it is worth asking again; None: at the next tick.
         empty: nothing at all is left to claim, and nobody else is at work on the run.
+        resting: only the ration of walks from the beginning stands against looking again.
     """
 
     reason: str
     retry_after: float | None = None
     empty: bool = False
+    resting: bool = False
 
 
 def bind_key(name: str, key: Key) -> dict[str, str]:
@@ -112,7 +114,7 @@ class Leases:
             return Idle("the rest is leased to other workers", 1.0)
         if not may_wrap(found.since_wrap, found.wrap_seconds):
             rest = WRAP_REST * found.wrap_seconds - (found.since_wrap or 0.0)
-            return Idle("nothing after the cursor; resting before the next walk from the beginning", rest)
+            return Idle("nothing after the cursor; resting before the next walk from the beginning", rest, resting=True)
         first = self._find_first(kind, found)
         if first is None:
             return Idle("no rows are waiting", empty=not found.leases_out)

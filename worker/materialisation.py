@@ -13,7 +13,7 @@ from worker.answers import OutputKind, OutputType
 from worker.capabilities import HASHABLE, READABLE, Capabilities, bare_type
 from worker.config import Input, Prediction, SqlModel, split_name
 from worker.database import Transaction, one_line
-from worker.errors import ConfigurationError, MissingObjectError
+from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError
 from worker.function import Function, find_function
 from worker.states import RowState
 from worker.table import Column, Table, read_table
@@ -194,6 +194,8 @@ def _described(transaction: Transaction, draft: Materialisation, expressions: li
         with transaction.connection.begin_nested():
             return transaction.describe(draft.render("describe_expressions", expressions=expressions))
     except DBAPIError as error:
+        if error.orig is not None and transaction.capabilities.classify(error.orig) is PrivilegeError:
+            raise
         raise ConfigurationError(f"{label}: the database refuses it: {one_line(str(error.orig))}") from error
 
 

@@ -1,7 +1,8 @@
 """What a PostgreSQL plan does to one table, read from EXPLAIN's output as plain data; it asks no database.
 
-The claimed rows of a batch must never be joined to their table by reading all of it: a batch of 10,000 was then a hash
-join over the whole table, 42k rows/s instead of 195k. `explain` and the tests look for that with `analyse`.
+The claimed rows of a batch must never be joined to their table by reading all of it: a batch of 10,000 was
+then a hash join over the whole table, 42k rows/s instead of 195k. `explain` and the tests look for that with
+`analyse`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class PlanFacts:
 
 @dataclass(frozen=True, slots=True)
 class BatchProcessing:
-    """Aurora's account of a function in batch mode: batches, and the average, least and most rows and milliseconds."""
+    """Aurora's account of a function in batch mode: batches; average, least, most rows and milliseconds."""
 
     batches: int
     rows: tuple[float, float, float]
@@ -141,7 +142,8 @@ def _rows_read(scan: Mapping[str, Any]) -> int | None:
     if "Actual Rows" not in scan:
         return None
     dropped = scan.get("Rows Removed by Filter", 0) + scan.get("Rows Removed by Index Recheck", 0)
-    return round((float(scan["Actual Rows"]) + dropped) * scan.get("Actual Loops", 1))
+    rows: float = (scan["Actual Rows"] + dropped) * scan.get("Actual Loops", 1)
+    return round(rows)
 
 
 def _estimated(path: tuple[Mapping[str, Any], ...]) -> int:

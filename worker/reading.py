@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from worker import errors, rows
@@ -14,7 +16,25 @@ from worker.models.protocol import RowFailure
 from worker.rows import Taken
 
 
+@dataclass(frozen=True, slots=True)
 class Reading:
+    """A window's rows as they were read.
+
+    Attributes:
+        share: the prediction's row (see `share_prediction`).
+        skipped: rows that `where` excluded.
+        failed: rows that could not be read and were quarantined.
+        seconds: how long that kept the database busy.
+    """
+
+    share: Any
+    skipped: int
+    failed: int
+    taken: Taken
+    seconds: float
+
+
+class Reader:
     """Reads windows of one prediction; every read is one short transaction."""
 
     def __init__(self, database: Database, materialisation: Materialisation) -> None:
@@ -27,17 +47,21 @@ class Reading:
             share = share_prediction(transaction, self.m, lease.generation)
             return share, rows.skip(transaction, self.m, lease)
 
-    def read(self, lease: Lease) -> tuple[Any, int, int, Taken]:
-        """The prediction's row, how many rows `where` excluded, how many could not be read, and the rows to score."""
+    def read(self, lease: Lease) -> Reading:
+        """The rows of the window that are to be scored."""
+        started = time.perf_counter()
         try:
             with self._open() as transaction:
                 share = share_prediction(transaction, self.m, lease.generation)
                 skipped = rows.skip(transaction, self.m, lease)
-                return share, skipped, 0, rows.read(transaction, self.m, lease, lease.window, lease.rows)
+                taken = rows.read(transaction, self.m, lease, lease.window, lease.rows)
+            failed = 0
         except errors.DataError:
-            return self._around(lease)
+            share, failed, taken = self._around(lease)
+            skipped = 0
+        return Reading(share, skipped, failed, taken, time.perf_counter() - started)
 
-    def _around(self, lease: Lease) -> tuple[Any, int, int, Taken]:
+    def _around(self, lease: Lease) -> tuple[Any, int, Taken]:
         """One row's expression fails (a division by zero): quarantine it, read the others."""
         known = identify(self.database, self.m, lease)
         parts: list[Taken] = []
@@ -58,7 +82,7 @@ class Reading:
             share = share_prediction(transaction, self.m, lease.generation)
             bad = known.pick(list(poison))
             failed = rows.fail(transaction, self.m, lease.kind.claims, bad, list(poison.values()))
-        return share, 0, failed, rows.merged([*parts, known.pick([])])
+        return share, failed, rows.merged([*parts, known.pick([])])
 
     def _part(self, transaction: Transaction, lease: Lease, window: Window, limit: int) -> Taken:
         return rows.read(transaction, self.m, lease, window, limit)

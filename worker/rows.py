@@ -79,12 +79,8 @@ def _taken(
     sql = m.render(statement, claims=lease.kind.claims)
     rows = transaction.fetch_binary(sql, {**_bounds(window), "limit": limit})
     width = len(m.key)
-    columns = list(zip(*rows, strict=True)) if rows else [()] * (width + 1)
-    return Taken(
-        tuple(list(column) for column in columns[:width]),
-        list(columns[width]),
-        [row[width + 1 :] for row in rows],
-    )
+    columns = [[row[place] for row in rows] for place in range(width + 1)]
+    return Taken(tuple(columns[:width]), columns[width], [row[width + 1 :] for row in rows])
 
 
 def list_keys(transaction: Transaction, m: Materialisation, lease: Lease) -> Taken:
@@ -140,17 +136,18 @@ def write(
         return 0
     sql = m.render("write_rows_past_locks" if past_locks else "write_rows", claims=claims)
     convert = transaction.capabilities.sent_value
-    parameters = {**_identity(taken), **_version(m)}
+    parameters = {**_identity(transaction, m, taken), **_version(m)}
     for place, (output, column) in enumerate(zip(m.outputs, zip(*answers, strict=True), strict=True), 1):
         plain = sent or output.sent != "text"
-        parameters[f"o{place}"] = list(column) if plain else [convert(value, output.kind) for value in column]
+        values = list(column) if plain else [convert(value, output.kind) for value in column]
+        parameters[f"o{place}"] = transaction.capabilities.sent_array(values, output.sent)
     return transaction.execute_binary(sql, parameters)
 
 
 def count_waiting(transaction: Transaction, m: Materialisation, claims: RowState, taken: Taken) -> int:
     """How many of the rows could still be written: they wait and their inputs have not changed."""
     sql = m.render("count_waiting", claims=claims)
-    return int(transaction.fetch_binary(sql, _identity(taken))[0][0])
+    return int(transaction.fetch_binary(sql, _identity(transaction, m, taken))[0][0])
 
 
 def fail(
@@ -163,7 +160,7 @@ def fail(
     if not failures:
         return 0
     guarded = None not in taken.fingerprints
-    identity = _identity(taken) if guarded else {**_identity(taken), "f": [None] * len(taken)}
+    identity = _identity(transaction, m, taken) | ({} if guarded else {"f": [None] * len(taken)})
     marked = transaction.fetch_binary(m.render("mark_failed", claims=claims, guarded=guarded), identity)
     still = {tuple(row[0]) for row in marked}
     pairs = [(taken.key(place), failure) for place, failure in enumerate(failures) if taken.key(place) in still]
@@ -193,6 +190,11 @@ def _version(m: Materialisation) -> dict[str, Any]:
     return {"version": m.prediction.version_value} if m.prediction.version else {}
 
 
-def _identity(taken: Taken) -> dict[str, Any]:
-    keys = {f"k{place}": column for place, column in enumerate(taken.keys, 1)}
-    return {**keys, "f": taken.fingerprints}
+def _identity(transaction: Transaction, m: Materialisation, taken: Taken) -> dict[str, Any]:
+    """The parameters that say which rows, and what their inputs were."""
+    sent = transaction.capabilities.sent_array
+    keys = zip(m.key, taken.keys, strict=True)
+    return {
+        **{f"k{place}": sent(values, "bigint" if key.native else "text") for place, (key, values) in enumerate(keys, 1)},
+        "f": sent(taken.fingerprints, m.fingerprint[1]),
+    }

@@ -70,13 +70,16 @@ def read_status(engine: Engine, name: str | None = None, *, limits: Limits = DEF
     look = _Look(database, m, limits)
     if known is None:
         return Status(prediction.name, m.table.label, look.arrived_at, None)
+    definition = _definition(prediction, known)
+    if prediction.state_column not in m.table.columns:  # the file asks for another one than was applied
+        return Status(prediction.name, m.table.label, look.arrived_at, definition)
     failures = Failures(*look.own("count_failures"))
     rows, oldest = look.rows(failures)
     return Status(
         prediction=prediction.name,
         table=m.table.label,
         arrived_at=look.arrived_at,
-        definition=_definition(prediction, known),
+        definition=definition,
         rows=rows,
         oldest_waiting=oldest,
         freshness=look.freshness(known.applied_at),
@@ -135,13 +138,18 @@ class _Look:
         with self.database.transaction() as transaction:
             return transaction.row(self.m.render(statement), prediction=self.m.name, **parameters)
 
-    def table(
-        self, statement: str, *, context: dict[str, Any] | None = None, **parameters: Any
-    ) -> list[Any] | None:
-        """The rows of a statement over the user's table; None where it takes too long."""
+    def table(self, statement: str, *, pinned: bool = False, **parameters: Any) -> list[Any] | None:
+        """The rows of a statement over the user's table; None where it takes too long.
+
+        Args:
+            statement: its name.
+            pinned: keep the planner to indexes: it may take most rows for pending and read them all.
+            parameters: the values it binds.
+        """
+        pins = self.database.capabilities.plan_pins if pinned else {}
         try:
-            with self.database.transaction(statement_timeout=self.limits.timeout, jit="off") as transaction:
-                return list(transaction.rows(self.m.render(statement, **(context or {})), **parameters))
+            with self.database.transaction(**pins, statement_timeout=self.limits.timeout) as transaction:
+                return list(transaction.rows(self.m.render(statement, arrived_at=self.arrived_at), **parameters))
         except StatementTimeoutError:
             return None
 
@@ -162,19 +170,20 @@ class _Look:
         else:
             total = int(size[0].rows) if size and size[0].rows >= 0 else None
             states = self._estimate(total)
-        waiting = self.table("count_pending", context={"arrived_at": self.arrived_at}, limit=self.limits.count_up_to + 1)
+        limit = self.limits.count_up_to
+        waiting = self.table("count_pending", pinned=True, limit=limit + 1)
         pending, stale, oldest = waiting[0] if waiting else (None, None, None)
 
         def of(state: RowState) -> int | None:
             return None if states is None else states.get(state, 0)
 
         exact = counted is not None
-        more = pending is not None and pending > self.limits.count_up_to
+        more = pending is not None and pending > limit
         rows = Rows(
             total=total,
             exact=exact,
             scored=of(RowState.SCORED),
-            pending=of(RowState.PENDING) if exact else self.limits.count_up_to if more else pending,
+            pending=of(RowState.PENDING) if exact else limit if more else pending,
             more_pending=more and not exact,
             stale=None if more else stale,
             failed=(of(RowState.FAILED) or 0) if exact else failures.rows,
@@ -193,19 +202,16 @@ class _Look:
             state=self.m.prediction.state_column,
             partitioned=table.partitioned,
         )
-        return (
-            {item.state: round(item.share * total) for item in shares}
-            if shares and total is not None
-            else None
-        )
+        if not shares or total is None:
+            return None
+        return {item.state: round(item.share * total) for item in shares}
 
     def freshness(self, applied_at: datetime) -> Freshness | None:
         """None without `arrived_at`, and where no row of the last hour has been scored yet."""
         if self.arrived_at is None:
             return None
-        context = {"arrived_at": self.arrived_at}
         found = self.table(
-            "measure_freshness", context=context, sample=self.limits.sample, window=FRESH_WINDOW, applied_at=applied_at
+            "measure_freshness", sample=self.limits.sample, window=FRESH_WINDOW, applied_at=applied_at
         )
         return Freshness(*found[0]) if found and found[0].rows else None
 

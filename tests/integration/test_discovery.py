@@ -45,9 +45,7 @@ def test_the_demos_table_is_configured_applied_and_scored(
     assert prediction.arrived_at == "created_at"
     with opened(config) as engine:
         applied(engine)
-        connect().execute(
-            "INSERT INTO mltest.churn_inserts (state, acc_length) SELECT 'CA', i FROM generate_series(1, 20) AS i"
-        )
+        connect().execute("INSERT INTO mltest.churn_inserts (state) SELECT 'CA' FROM generate_series(1, 20)")
         assert drain(engine).scored == 20
 
 
@@ -68,15 +66,15 @@ def test_an_aws_wrapper_with_a_composite_answer(
     connection = connect()
     connection.execute("CREATE SCHEMA aws_comprehend; CREATE SCHEMA desk")
     connection.execute(
-        """CREATE FUNCTION aws_comprehend.detect_sentiment(input_text text, language_code text, OUT sentiment text,
-           OUT confidence real) LANGUAGE sql AS $$ SELECT 'POSITIVE', 0.5::real $$"""
+        """CREATE FUNCTION aws_comprehend.detect_sentiment(input_text text, language_code text,
+           OUT sentiment text, OUT confidence real) LANGUAGE sql AS $$ SELECT 'POSITIVE', 0.5::real $$"""
     )
     connection.execute("CREATE TYPE desk.mood AS (sentiment text, confidence real)")
     connection.execute(
         """CREATE FUNCTION desk.mood_of(message text) RETURNS desk.mood LANGUAGE sql AS
            $$ SELECT aws_comprehend.detect_sentiment(message, 'en')::text::desk.mood $$"""
     )
-    connection.execute("CREATE TABLE desk.tickets (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), message text, sentiment text)")
+    connection.execute("CREATE TABLE desk.tickets (id uuid PRIMARY KEY, message text, sentiment text)")
     prediction = configured(database, database_url).prediction()
     assert (prediction.table, prediction.name) == ("desk.tickets", "mood_of")
     assert prediction.model.model_dump() == {"sql": "desk.mood_of", "mode": "update"}
@@ -88,7 +86,9 @@ def test_awkward_names_are_applied_as_they_were_found(
 ) -> None:
     connection = connect()
     connection.execute('CREATE SCHEMA "My.Schema"')
-    connection.execute("""CREATE TABLE "My.Schema"."Ta""ble" ("K ey" int PRIMARY KEY, "a\nb" int, "c'd" float8)""")
+    connection.execute(
+        """CREATE TABLE "My.Schema"."Ta""ble" ("K ey" int PRIMARY KEY, "a\nb" int, "c'd" float8)"""
+    )
     config = configured(database, database_url)
     prediction = config.prediction()
     assert prediction.table == '"My.Schema"."Ta""ble"'
@@ -136,7 +136,9 @@ def test_the_key_is_the_primary_key_else_a_unique_one(
         "CREATE TEMPORARY TABLE t (a int PRIMARY KEY)",
     ],
 )
-def test_tables_without_a_usable_key_are_not_listed(database: Database, connect: Connect, statement: str) -> None:
+def test_tables_without_a_usable_key_are_not_listed(
+    database: Database, connect: Connect, statement: str
+) -> None:
     connection: psycopg.Connection[Any] = connect()
     connection.execute(statement)
     assert listed(database) == []

@@ -1,4 +1,4 @@
-"""What `doctor` finds on a real PostgreSQL, and that what it advises mends it: each remedy is run, then asked again."""
+"""What `doctor` finds on a real PostgreSQL, and that its advice mends it: each remedy is run."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def mended(admin: psycopg.Connection[Any], ask: Callable[[], list[Finding]], rou
 # --- all is well ------------------------------------------------------------------------------------------
 
 
-def test_an_applied_prediction_is_well(database_url: str, owner: psycopg.Connection[Any]) -> None:
+@pytest.mark.usefixtures("owner")
+def test_an_applied_prediction_is_well(database_url: str) -> None:
     config = configuration(database_url)
     with opened(config) as engine:
         applied(engine)
@@ -102,11 +103,14 @@ def test_an_applied_prediction_is_well(database_url: str, owner: psycopg.Connect
     assert bad(found) == []
     subjects = [finding.subject for finding in found]
     assert subjects[:4] == ["configuration", "import names", "connection", "transactions"]
-    assert {"table", "key", "privileges", "function", "applied", "pending index", "view", "triggers"} <= set(subjects)
+    assert {"table", "key", "privileges", "function", "applied", "pending index", "view", "triggers"} <= set(
+        subjects
+    )
     assert "PostgreSQL 18" in the(found, "connection").message
 
 
-def test_before_apply_it_says_so_and_nothing_fails(database_url: str, owner: psycopg.Connection[Any]) -> None:
+@pytest.mark.usefixtures("owner")
+def test_before_apply_it_says_so_and_nothing_fails(database_url: str) -> None:
     found = findings(configuration(database_url))
     assert [finding.subject for finding in bad(found)] == ["applied"]
     assert the(found, "applied").remedy == "rowscore apply churn"
@@ -117,10 +121,14 @@ def test_before_apply_it_says_so_and_nothing_fails(database_url: str, owner: psy
 
 @pytest.mark.parametrize("mode", ["update", "select"])
 def test_the_grants_that_it_names_let_a_worker_score(
-    database_url: str, connect: Connect, owner: psycopg.Connection[Any], role: str, mode: str
+    database_url: str, owner: psycopg.Connection[Any], role: str, mode: str
 ) -> None:
-    owner.execute("CREATE SCHEMA app; ALTER TABLE items SET SCHEMA app; ALTER FUNCTION predict SET SCHEMA app")
-    owner.execute("REVOKE EXECUTE ON FUNCTION app.predict FROM PUBLIC; ALTER FUNCTION app.predict SECURITY DEFINER")
+    owner.execute(
+        "CREATE SCHEMA app; ALTER TABLE items SET SCHEMA app; ALTER FUNCTION predict SET SCHEMA app"
+    )
+    owner.execute(
+        "REVOKE EXECUTE ON FUNCTION app.predict FROM PUBLIC; ALTER FUNCTION app.predict SECURITY DEFINER"
+    )
     shape: dict[str, Any] = {"table": "app.items", "model": {"sql": "app.predict", "mode": mode}}
     with opened(configuration(database_url, **shape)) as engine:
         applied(engine)
@@ -185,7 +193,9 @@ def test_services_that_nobody_may_call_are_named(
     restricted = configuration(as_role(database_url, role), **shape)
     remedies = mended(owner, lambda: findings(restricted))
     assert f'GRANT USAGE ON SCHEMA aws_sagemaker TO "{role}";' in remedies
-    assert any(remedy.startswith("GRANT EXECUTE ON FUNCTION aws_sagemaker.invoke_endpoint(") for remedy in remedies)
+    assert any(
+        remedy.startswith("GRANT EXECUTE ON FUNCTION aws_sagemaker.invoke_endpoint(") for remedy in remedies
+    )
     found = findings(restricted)
     assert "stand-ins" in the(found, "aws_ml").message
     advice = about(found, "batch mode")
@@ -254,14 +264,27 @@ def broken(url: str, owner: psycopg.Connection[Any], statement: str, **overrides
             "is invalid",
         ),
         ("DROP VIEW items_scored", "view", Level.WARNING, "is missing"),
-        ("ALTER TABLE items SET (autovacuum_enabled = off)", "vacuum", Level.WARNING, "autovacuum is off for public.items"),
+        (
+            "ALTER TABLE items SET (autovacuum_enabled = off)",
+            "vacuum",
+            Level.WARNING,
+            "autovacuum is off for public.items",
+        ),
         ("ALTER TABLE items DISABLE TRIGGER zzz_rowscore_churn", "applied", Level.WARNING, "trigger"),
     ],
 )
 def test_what_was_broken_since_is_found(
-    database_url: str, owner: psycopg.Connection[Any], statement: str, subject: str, level: Level, words: str
+    *,
+    database_url: str,
+    owner: psycopg.Connection[Any],
+    statement: str,
+    subject: str,
+    level: Level,
+    words: str,
 ) -> None:
-    found = [item for item in about(broken(database_url, owner, statement), subject) if item.level is not Level.OK]
+    found = [
+        item for item in about(broken(database_url, owner, statement), subject) if item.level is not Level.OK
+    ]
     assert [item.level for item in found if words in item.message] == [level]
 
 
@@ -284,9 +307,8 @@ def test_a_view_with_its_owners_rights_is_mended(database_url: str, owner: psyco
     assert the(findings(configuration(database_url)), "view").level is Level.OK
 
 
-def test_another_definition_than_the_applied_one_is_an_error(
-    database_url: str, owner: psycopg.Connection[Any]
-) -> None:
+@pytest.mark.usefixtures("owner")
+def test_another_definition_than_the_applied_one_is_an_error(database_url: str) -> None:
     with opened(configuration(database_url)) as engine:
         applied(engine)
     found = the(findings(configuration(database_url, inputs=["a", {"column": "b", "default": 0}])), "applied")
@@ -325,7 +347,11 @@ def test_triggers_of_the_applications_that_a_prediction_fires_are_named(
         ({"inputs": ["a", {"name": "x", "sql": "b +"}]}, "definition", "inputs: x: the database refuses it"),
         ({"inputs": ["a"]}, "definition", "takes 2 arguments"),
         ({"inputs": ["note", "b"]}, "function", "predict(text, integer) does not exist"),
-        ({"outputs": {"p": "jsonb"}}, "function", "answers double precision, which cannot be stored in p (jsonb)"),
+        (
+            {"outputs": {"p": "jsonb"}},
+            "function",
+            "answers double precision, which cannot be stored in p (jsonb)",
+        ),
         ({"model": {"sql": "predicted"}}, "function", "there is no function predicted"),
         ({"table": "keyless"}, "table", "it has no key that is unique and NOT NULL"),
         ({"model": {"python": "no_such_module:predict"}}, "model", "cannot import no_such_module"),
@@ -334,13 +360,16 @@ def test_triggers_of_the_applications_that_a_prediction_fires_are_named(
 def test_what_does_not_fit_is_named(
     database_url: str, owner: psycopg.Connection[Any], overrides: dict[str, Any], subject: str, words: str
 ) -> None:
-    owner.execute("CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.hidden (id int PRIMARY KEY, a float8, b int)")
+    owner.execute(
+        "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.hidden (id int PRIMARY KEY, a float8, b int)"
+    )
     owner.execute("CREATE TABLE keyless (a float8, b int)")
     found = [item for item in findings(configuration(database_url, **overrides)) if item.level is Level.ERROR]
     assert [(item.subject, words in item.message) for item in found] == [(subject, True)], found
 
 
-def test_an_endpoint_that_does_not_answer_is_an_error(database_url: str, owner: psycopg.Connection[Any]) -> None:
+@pytest.mark.usefixtures("owner")
+def test_an_endpoint_that_does_not_answer_is_an_error(database_url: str) -> None:
     model = {"http": f"http://127.0.0.1:{free_port()}/invocations"}
     found = the(findings(configuration(database_url, model=model)), "model")
     assert found.level is Level.ERROR
@@ -348,17 +377,23 @@ def test_an_endpoint_that_does_not_answer_is_an_error(database_url: str, owner: 
 
 
 def test_a_database_that_is_not_there_is_one_error_and_the_rest_is_checked() -> None:
-    config = configuration(f"postgresql://nobody:secret@127.0.0.1:{free_port()}/nothing", model={"python": "math:fsum"})
+    config = configuration(
+        f"postgresql://nobody:secret@127.0.0.1:{free_port()}/nothing", model={"python": "math:fsum"}
+    )
     found = findings(config)
     assert [item.subject for item in found if item.level is Level.ERROR] == ["connection"]
     assert the(found, "model").level is Level.OK
     assert "secret" not in str(found)
 
 
-def test_an_unset_variable_is_named_and_several_predictions_share_one_connection(
-    database_url: str, owner: psycopg.Connection[Any]
-) -> None:
-    section = {"table": "items", "inputs": ["a", "b"], "outputs": {"p": "float8"}, "model": {"sql": "predict"}}
+@pytest.mark.usefixtures("owner")
+def test_an_unset_variable_is_named_and_several_predictions_share_one_connection(database_url: str) -> None:
+    section = {
+        "table": "items",
+        "inputs": ["a", "b"],
+        "outputs": {"p": "float8"},
+        "model": {"sql": "predict"},
+    }
     predictions = {"first": section, "second": {**section, "outputs": {"q": "float8"}}}
     found = findings(parse_configuration({"database": database_url, "predictions": predictions}))
     assert len(about(found, "connection")) == 1
@@ -424,19 +459,26 @@ def test_a_shadowed_name_is_found_by_the_command_itself(tmp_path: Path) -> None:
     script = "from worker.doctor.imports import check_own_imports as c; print(*[f.message for f in c()])"
     # -P: like the installed script, Python itself does not look into the current folder; Celery does.
     words = [sys.executable, "-P", "-c", script]
-    done = subprocess.run(words, cwd=tmp_path, env=python_path(), capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=python_path(), capture_output=True, text=True, check=True, timeout=60
+    )
     assert f"`import sql` finds {tmp_path / 'sql.py'} instead of {OWN / 'sql'}" in done.stdout
 
 
 def with_broker(url: str) -> Configuration:
     section = {"table": "items", "inputs": ["a"], "outputs": {"p": "float8"}, "model": {"sql": "predict"}}
-    return parse_configuration({"database": "postgresql:///x", "broker": url, "predictions": {"churn": section}})
+    return parse_configuration(
+        {"database": "postgresql:///x", "broker": url, "predictions": {"churn": section}}
+    )
 
 
 def test_a_broker_that_answers_and_has_no_worker(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis:
         found = list(check_broker(with_broker(redis.url())))
-    assert [(item.subject, item.level) for item in found] == [("broker", Level.OK), ("workers", Level.WARNING)]
+    assert [(item.subject, item.level) for item in found] == [
+        ("broker", Level.OK),
+        ("workers", Level.WARNING),
+    ]
 
 
 def test_a_broker_that_does_not_answer_is_named_without_its_password() -> None:

@@ -1,4 +1,4 @@
-"""The real statements' plans on a real PostgreSQL: by index whatever the statistics say, and nothing is run for them."""
+"""The real statements' plans on a real PostgreSQL: by index whatever the statistics; nothing is run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from worker.plans import analyse
 ROWS = 20_000
 MODELS = {
     "worker": ({"python": "math:fsum"}, ["probe_window", "read_rows", "write_rows"]),
-    "update": ({"sql": "predict"}, ["probe_window", "score_rows"]),
+    "update": ({"sql": "predict"}, ["probe_window", "claim_rows", "score_rows_in_place", "score_rows"]),
+    "composite": ({"sql": "predict_both"}, ["probe_window", "score_rows"]),
     "select": ({"sql": "predict", "mode": "select"}, ["probe_window", "answer_rows", "write_rows"]),
 }
 
@@ -26,6 +27,10 @@ MODELS = {
 def owner(connect: Connect) -> psycopg.Connection[Any]:
     connection = connect()
     make_items(connection)
+    connection.execute(
+        """CREATE FUNCTION predict_both(a float8, b int, OUT p float8, OUT q float8) LANGUAGE sql AS
+           $$ SELECT predict(a, b), 0.5 $$"""
+    )
     return connection
 
 
@@ -91,22 +96,30 @@ def test_where_nothing_waits_it_plans_for_rows_that_are_there(
     assert found.by_index
 
 
-def test_an_empty_table_has_nothing_to_plan(database_url: str, owner: psycopg.Connection[Any]) -> None:
+@pytest.mark.usefixtures("owner")
+def test_an_empty_table_has_nothing_to_plan(database_url: str) -> None:
     with opened(configuration(database_url)) as engine:
         applied(engine)
         found = explained(engine)
     assert (found.rows, found.statements, found.by_index) == (0, (), True)
 
 
-def test_before_apply_there_is_nothing_to_explain(database_url: str, owner: psycopg.Connection[Any]) -> None:
-    with opened(configuration(database_url)) as engine, pytest.raises(NotAppliedError, match="rowscore apply churn"):
+@pytest.mark.usefixtures("owner")
+def test_before_apply_there_is_nothing_to_explain(database_url: str) -> None:
+    with (
+        opened(configuration(database_url)) as engine,
+        pytest.raises(NotAppliedError, match="rowscore apply churn"),
+    ):
         explained(engine)
 
 
 def test_a_composite_key_every_column_kind_and_a_version_are_planned(
     database_url: str, owner: psycopg.Connection[Any]
 ) -> None:
-    owner.execute('CREATE TABLE "It""ems" (region text, "Id" uuid DEFAULT gen_random_uuid(), a float8, PRIMARY KEY (region, "Id"))')
+    owner.execute(
+        """CREATE TABLE "It""ems" (region text, "Id" uuid DEFAULT gen_random_uuid(), a float8,
+           PRIMARY KEY (region, "Id"))"""
+    )
     shape: dict[str, Any] = {
         "table": '"It""ems"',
         "inputs": [{"name": "x", "sql": "CAST(a AS int) % 7"}],
@@ -117,14 +130,18 @@ def test_a_composite_key_every_column_kind_and_a_version_are_planned(
     }
     with opened(configuration(database_url, **shape)) as engine:
         applied(engine)
-        owner.execute("""INSERT INTO "It""ems" (region, a) SELECT 'r' || i % 3, i FROM generate_series(1, 3000) AS i""")
+        owner.execute(
+            """INSERT INTO "It""ems" (region, a) SELECT 'r' || i % 3, i FROM generate_series(1, 3000) AS i"""
+        )
         assert explained(engine).by_index
 
 
 def test_partitions_are_looked_at_one_by_one(database_url: str, owner: psycopg.Connection[Any]) -> None:
     owner.execute("CREATE TABLE parts (id int PRIMARY KEY, a float8, b int) PARTITION BY RANGE (id)")
     for low in (0, 1000):
-        owner.execute(f"CREATE TABLE parts_{low} PARTITION OF parts FOR VALUES FROM ({low}) TO ({low + 1000})")
+        owner.execute(
+            f"CREATE TABLE parts_{low} PARTITION OF parts FOR VALUES FROM ({low}) TO ({low + 1000})"
+        )
     with opened(configuration(database_url, table="parts")) as engine:
         applied(engine)
         owner.execute("INSERT INTO parts SELECT i, i, 1 FROM generate_series(0, 1999) AS i")
@@ -148,8 +165,16 @@ def test_a_table_read_from_end_to_end_is_seen_in_a_real_plan(owner: psycopg.Conn
 @pytest.mark.parametrize(
     ("language", "body", "words"),
     [
-        ("plpgsql", "BEGIN RETURN aws_sagemaker.invoke_endpoint('e', 100, a); END", "plpgsql functions are called once"),
-        ("sql", "SELECT aws_sagemaker.invoke_endpoint('e', 100, a)", "not Aurora: aws_sagemaker.invoke_endpoint"),
+        (
+            "plpgsql",
+            "BEGIN RETURN aws_sagemaker.invoke_endpoint('e', 100, a); END",
+            "plpgsql functions are called once",
+        ),
+        (
+            "sql",
+            "SELECT aws_sagemaker.invoke_endpoint('e', 100, a)",
+            "not Aurora: aws_sagemaker.invoke_endpoint",
+        ),
         ("sql", "SELECT a", "calls no service"),
     ],
 )
@@ -158,7 +183,8 @@ def test_batch_mode_is_told_truthfully(
 ) -> None:
     owner.execute("CREATE SCHEMA aws_sagemaker")
     owner.execute(
-        "CREATE FUNCTION aws_sagemaker.invoke_endpoint(text, int, float8) RETURNS float8 LANGUAGE sql AS 'SELECT $3'"
+        """CREATE FUNCTION aws_sagemaker.invoke_endpoint(text, int, float8) RETURNS float8
+           LANGUAGE sql AS 'SELECT $3'"""
     )
     owner.execute(f"CREATE FUNCTION score(a float8) RETURNS float8 LANGUAGE {language} AS $f$ {body} $f$")
     with opened(configuration(database_url, model={"sql": "score"}, inputs=["a"])) as engine:
@@ -170,14 +196,18 @@ def test_batch_mode_is_told_truthfully(
 
 def test_a_body_in_standard_sql_is_read_too(database_url: str, owner: psycopg.Connection[Any]) -> None:
     owner.execute("CREATE SCHEMA aws_comprehend")
-    owner.execute("CREATE FUNCTION aws_comprehend.detect_sentiment(float8) RETURNS float8 LANGUAGE sql AS 'SELECT $1'")
+    owner.execute(
+        "CREATE FUNCTION aws_comprehend.detect_sentiment(float8) RETURNS float8 LANGUAGE sql AS 'SELECT $1'"
+    )
     owner.execute("CREATE FUNCTION score(a float8) RETURNS float8 RETURN aws_comprehend.detect_sentiment(a)")
     with opened(configuration(database_url, model={"sql": "score"}, inputs=["a"])) as engine:
         applied(engine)
         assert "aws_comprehend.detect_sentiment is a stand-in" in explained(engine).batching.reason
 
 
-def test_a_worker_side_model_tells_rows_calls_and_bytes(database_url: str, owner: psycopg.Connection[Any]) -> None:
+def test_a_worker_side_model_tells_rows_calls_and_bytes(
+    database_url: str, owner: psycopg.Connection[Any]
+) -> None:
     model = {"http": "http://127.0.0.1:1/invocations", "max_bytes": 5000}
     with opened(configuration(database_url, model=model, max_rows_per_batch=250)) as engine:
         applied(engine)

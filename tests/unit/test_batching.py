@@ -20,6 +20,7 @@ WRAPPER = Function(
     returns="double precision",
     fields=(),
     batch_size_place=None,
+    batch_mode=False,
     executable=True,
     volatility="v",
     parallel="s",
@@ -79,10 +80,19 @@ def test_bedrock_takes_one_row_a_call() -> None:
     ("source", "expected"),
     [
         (SOURCE, "up to 1,500 rows a call"),
-        ("SELECT aws_sagemaker.invoke_endpoint('e'::varchar, NULL, a)", "as many rows a call as Aurora thinks best"),
+        (
+            "SELECT aws_sagemaker.invoke_endpoint('e'::varchar, NULL, a)",
+            "as many rows a call as Aurora thinks best",
+        ),
         ("SELECT aws_sagemaker.invoke_endpoint('e', max_rows_per_batch => 7, a)", "up to 7 rows a call"),
-        ("SELECT s.sentiment FROM aws_comprehend.detect_sentiment(message, 'en', 25) AS s", "up to 25 rows a call"),
-        ("SELECT aws_comprehend.detect_sentiment(message, 'en')", "as many rows a call as the service's default"),
+        (
+            "SELECT s.sentiment FROM aws_comprehend.detect_sentiment(message, 'en', 25) AS s",
+            "up to 25 rows a call",
+        ),
+        (
+            "SELECT aws_comprehend.detect_sentiment(message, 'en')",
+            "as many rows a call as the service's default",
+        ),
     ],
 )
 def test_the_batch_size_is_read_from_the_source(source: str, expected: str) -> None:

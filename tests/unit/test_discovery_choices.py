@@ -1,4 +1,4 @@
-"""What `init` proposes for tables, functions and triggers, and that the file it writes is read back the same."""
+"""What `init` proposes for tables, functions and triggers, and that its file is read back the same."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def proposed(table: FoundTable = TABLE, *functions: FoundFunction) -> Draft:
 # --- functions --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["predict", "predict_churn", "score_order", "ticket_sentiment", "detect_fraud"])
+@pytest.mark.parametrize(
+    "name", ["predict", "predict_churn", "score_order", "ticket_sentiment", "detect_fraud"]
+)
 def test_functions_that_are_named_like_models_are_found(name: str) -> None:
     assert [found.name for found in model_functions([function(name)])] == [name]
 
@@ -175,7 +177,9 @@ def test_a_function_gives_the_name_the_inputs_and_the_type() -> None:
 
 def test_a_column_that_looks_like_the_answer_and_has_its_type_is_taken() -> None:
     table = replace(TABLE, columns=(*TABLE.columns, column("prediction", "double precision")))
-    assert proposed(table, function()).outputs == (DraftColumn("prediction", "double precision", exists=True),)
+    assert proposed(table, function()).outputs == (
+        DraftColumn("prediction", "double precision", exists=True),
+    )
 
 
 def test_an_input_is_never_an_output() -> None:
@@ -204,7 +208,9 @@ def test_a_table_of_bookkeeping_alone_has_no_inputs() -> None:
 
 # --- the file ---------------------------------------------------------------------------------------------
 
-identifiers = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=15)
+identifiers = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=15
+)
 names = identifiers.filter(str.strip)  # a table called by blanks alone is refused by the configuration
 
 
@@ -219,6 +225,7 @@ names = identifiers.filter(str.strip)  # a table called by blanks alone is refus
     exists=st.booleans(),
 )
 def test_any_identifiers_come_back_from_the_file(
+    *,
     schema: str | None,
     table: str,
     inputs: list[str],

@@ -23,7 +23,9 @@ CLAIMED = {"Node Type": "CTE Scan", "CTE Name": "claimed", "Plan Rows": 500, "Pa
 
 
 def test_a_sequential_scan_of_the_table_is_seen_at_any_depth() -> None:
-    facts = analyse(plan({"Node Type": "Limit", "Plans": [{"Node Type": "Sort", "Plans": [scan("Seq Scan")]}]}), "items")
+    facts = analyse(
+        plan({"Node Type": "Limit", "Plans": [{"Node Type": "Sort", "Plans": [scan("Seq Scan")]}]}), "items"
+    )
     assert facts.seq_scans == ("items",)
     assert not facts.by_index
 
@@ -42,7 +44,10 @@ def test_a_join_that_reads_its_whole_side_is_seen(join: str) -> None:
 
 
 def test_a_hash_join_beside_the_table_is_none_over_it() -> None:
-    own = {"Node Type": "Hash Join", "Plans": [{"Node Type": "Seq Scan", "Relation Name": "run", "Plan Rows": 1}]}
+    own = {
+        "Node Type": "Hash Join",
+        "Plans": [{"Node Type": "Seq Scan", "Relation Name": "run", "Plan Rows": 1}],
+    }
     assert analyse(plan({"Node Type": "Append", "Plans": [own, BY_KEY]}), "items").by_index
 
 
@@ -58,7 +63,9 @@ def test_a_bitmaps_indexes_are_found_below_it() -> None:
 
 
 def test_partitions_are_named_one_by_one() -> None:
-    parts = [{"Node Type": "Seq Scan", "Relation Name": name, "Plan Rows": 3} for name in ("items_1", "items_2")]
+    parts = [
+        {"Node Type": "Seq Scan", "Relation Name": name, "Plan Rows": 3} for name in ("items_1", "items_2")
+    ]
     facts = analyse(plan({"Node Type": "Append", "Plans": parts}), ["items", "items_1", "items_2"])
     assert facts.seq_scans == ("items_1", "items_2")
     assert facts.estimated_rows == 6
@@ -93,7 +100,12 @@ AURORA_BATCHED = {
     "Plan Rows": 3333,
     "Plans": [
         {"Node Type": "Seq Scan", "Relation Name": "churn_inserts", "Schema": "mltest", "Plan Rows": 3333},
-        {"Node Type": "Function Scan", "Function Name": "invoke_endpoint", "Schema": "aws_sagemaker", "Plan Rows": 1},
+        {
+            "Node Type": "Function Scan",
+            "Function Name": "invoke_endpoint",
+            "Schema": "aws_sagemaker",
+            "Plan Rows": 1,
+        },
     ],
 }
 
@@ -108,8 +120,8 @@ def test_a_function_in_from_is_not_batch_mode() -> None:
 
 AURORA_ANALYZE = """\
  Nested Loop  (cost=0.00..836.01 rows=3333 width=31) (actual time=147.025..150.612 rows=3333 loops=1)
-   ->  Seq Scan on churn_inserts  (cost=0.00..86.33 rows=3333 width=131) (actual time=0.012..1.008 rows=3333 loops=1)
-   ->  Function Scan on invoke_endpoint  (cost=0.00..0.02 rows=1 width=32) (actual time=0.044..0.044 rows=1 loops=3333)
+   ->  Seq Scan on churn_inserts  (cost=0.00..86.33 rows=3333 width=131) (actual rows=3333 loops=1)
+   ->  Function Scan on invoke_endpoint  (cost=0.00..0.02 rows=1 width=32) (actual rows=1 loops=3333)
          Batch Processing: num batches=1 avg/min/max batch size=3333.000/3333.000/3333.000
                                          avg/min/max batch call time=146.273/146.273/146.273
  Planning Time: 0.302 ms
@@ -122,7 +134,8 @@ def test_auroras_account_of_its_batches_is_read() -> None:
 
 
 def test_an_account_without_times_and_several_of_them_are_read() -> None:
-    text = "Batch Processing: num batches=4 avg/min/max batch size=2.5/1/4\nBatch Processing: num batches=1 avg/min/max batch size=7/7/7"
+    text = """Batch Processing: num batches=4 avg/min/max batch size=2.5/1/4
+              Batch Processing: num batches=1 avg/min/max batch size=7/7/7"""
     assert [(found.batches, found.rows, found.milliseconds) for found in parse_batches(text)] == [
         (4, (2.5, 1.0, 4.0), None),
         (1, (7.0, 7.0, 7.0), None),

@@ -30,8 +30,8 @@ def register(app: typer.Typer) -> None:
 def doctor(context: typer.Context, name: Name = None, as_json: Json = False) -> None:
     """Check everything that scoring needs, and say how to mend what is wrong.
 
-    It looks at the configuration, the database, this role's privileges, the table, what `apply` made, the model, the
-    broker and the workers, and changes nothing. Without a name it checks all predictions.
+    It looks at the configuration, the database, this role's privileges, the table, what `apply` made, the
+    model, the broker and the workers, and changes nothing. Without a name it checks all predictions.
 
     Exit status 1 when anything failed; warnings alone are 0.
 
@@ -78,8 +78,8 @@ def _show(output: Output, finding: Finding, *, several: bool) -> None:
 def explain(context: typer.Context, name: Name = None, as_json: Json = False) -> None:
     """Show the plans of the statements that workers run, and how many rows go in one model call.
 
-    Nothing is run but the look for the next window: no model is called and nothing is written. For a SQL function it
-    says whether Aurora runs it in batch mode, or why not.
+    Nothing is run but the look for the next window: no model is called and nothing is written. For a SQL
+    function it says whether Aurora runs it in batch mode, or why not.
 
     Exit status 1 when a statement would read the whole table.
 
@@ -112,7 +112,7 @@ def _describe(output: Output, found: Explanation) -> None:
         output.say(f"{statement.name}: {statement.purpose}", "strong")
         for line in statement.text:
             output.say("  " + (line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"), "dim")
-        output.verdict("ok" if statement.facts.by_index else "failed", statement.verdict(found.table))
+        output.verdict("ok" if statement.well else "failed", statement.verdict(found.table))
     output.say()
     yes = "yes" if found.batching.batched else "no"
     output.say(f"batch mode: {yes}{', ' if found.batching.batched else ', because '}{found.batching.reason}")
@@ -135,7 +135,7 @@ def _document(found: Explanation) -> dict[str, Any]:
         "statements": [
             {
                 "name": statement.name,
-                "by_index": statement.facts.by_index,
+                "by_index": statement.well,
                 "seq_scans": statement.facts.seq_scans,
                 "hash_joins": statement.facts.hash_joins,
                 "indexes": statement.facts.index_names,

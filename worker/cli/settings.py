@@ -32,11 +32,11 @@ def masked(text: str) -> str:
 
 def duration_text(duration: timedelta) -> str:
     """A duration as the file writes it: `500ms`, `30s`, `5m`, `2h`."""
-    seconds = duration.total_seconds()
-    if seconds != int(seconds):
-        return f"{seconds * 1000:g}ms"
+    seconds, microseconds = divmod(duration // timedelta(microseconds=1), 1_000_000)
+    if microseconds:
+        return f"{seconds * 1000 + microseconds / 1000:.3f}".rstrip("0").rstrip(".") + "ms"
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds % size == 0), (1, "s"))
-    return f"{int(seconds) // size}{unit}"
+    return f"{seconds // size}{unit}"
 
 
 def effective(configuration: Configuration, name: str | None = None) -> dict[str, Any]:

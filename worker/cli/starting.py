@@ -36,6 +36,7 @@ UrlOption = Annotated[
 
 def init(
     context: typer.Context,
+    *,
     table: TableOption = None,
     file: FileOption = None,
     force: Force = False,
@@ -44,8 +45,8 @@ def init(
 ) -> None:
     """Look at a database and write a first rowscore.toml.
 
-    It finds tables with a key, functions that call a model, and triggers that call one inside every INSERT. It only
-    reads the catalogue. The file holds no password: it names $DATABASE_URL.
+    It finds tables with a key, functions that call a model, and triggers that call one inside every INSERT.
+    It only reads the catalogue. The file holds no password: it names $DATABASE_URL.
 
     Exit status 2 when several tables could be meant and none was named.
 
@@ -135,9 +136,8 @@ def _look(output: Output, url: str) -> Surroundings:
             found = read_surroundings(transaction)
     finally:
         database.dispose()
-    output.note(
-        f"{database.label}: {counted(len(found.tables), 'table')}, {counted(len(found.functions), 'function')}"
-    )
+    tables, functions = counted(len(found.tables), "table"), counted(len(found.functions), "function")
+    output.note(f"{database.label}: {tables}, {functions}")
     return found
 
 

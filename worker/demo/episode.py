@@ -14,7 +14,7 @@ from worker.demo import churn, measure
 from worker.demo.measure import Meter, Progress, Tally
 from worker.demo.narrator import Narrator
 from worker.demo.process import Process
-from worker.demo.scene import Scene, finished
+from worker.demo.scene import Scene, finished, shown
 from worker.errors import RowscoreError
 
 EACH = 10.0  # inserts a second of each client; with the trigger a client could make 15

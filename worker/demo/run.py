@@ -24,6 +24,8 @@ from worker.demo.process import ENDING
 from worker.demo.scene import VERSION, WORKERS, Scene, command, shown, writable_folder
 from worker.demo.summary import Line, duration, summary
 
+STOPPING = "Stopping every process that it started ..."
+
 
 def run_demo(
     *,
@@ -48,14 +50,15 @@ def run_demo(
     size = Size(rows, clients, seconds)
     begun = time.monotonic()
     scene = Scene(folder or writable_folder())
-    with _told_to_end(narrator), scene, _saying(narrator, "Stopping every process that it started ..."):
+    with _told_to_end(narrator), scene, _saying(narrator, STOPPING):
         figures = _play(scene, narrator, size)
         took = time.monotonic() - begun
         narrator.lines(summary(figures))
         if keep:
             _stay(scene, narrator)
-    ended = f"{took:.0f} s. All processes are stopped; configuration and logs are in {shown(scene.folder)}."
-    narrator.lines([Line(ended, "dim")])
+        narrator.lines([Line(STOPPING, "dim")])
+    ended = f"Done after {took:.0f} s; its configuration and logs are in {shown(scene.folder)}."
+    narrator.title(ended)
     return {
         "passed": figures.passed,
         "seconds": round(took, 1),
@@ -97,7 +100,7 @@ def _saying(narrator: Narrator, text: str) -> Iterator[None]:
 def _play(scene: Scene, narrator: Narrator, size: Size) -> Figures:
     """All steps; what they measured."""
     narrator.title(
-        f"rowscore demo: {size.rows:,} rows that wait, then {size.rate:,.0f} inserts a second, "
+        f"rowscore demo: {size.rows:,} rows, then {size.rate:,.0f} inserts a second, "
         "and a model that takes 65 ms a call"
     )
     _set_up(scene, narrator, size)
@@ -190,7 +193,8 @@ def _stay(scene: Scene, narrator: Narrator) -> None:
             Line("Try, in another terminal", "strong"),
             Line(f"  {said} status"),
             Line(f"  {said} explain"),
-            Line(f"  {scene.postgres.programs / 'psql'} {scene.postgres.url()}"),
+            Line(f"  {shown(Path(sys.executable))} -m worker.demo.traffic --url {scene.postgres.url()}"),
+            Line(f"  {shown(scene.postgres.programs)}/psql {scene.postgres.url()}"),
         ]
     )
     with suppress(KeyboardInterrupt):

@@ -6,21 +6,22 @@ run that was killed left behind in the folder is ended first.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
 from worker.demo.churn import FEATURES, TABLE
 from worker.demo.loopback import LOOPBACK, free_port
-from worker.demo.process import Process, ProcessError, stop_leftover
+from worker.demo.process import FolderInUseError, Process, ProcessError, stop_leftover
 from worker.demo.servers import EndpointServer, PostgresServer, RedisServer, python_path
 
 NAME = "churn"
@@ -64,6 +65,7 @@ class Scene:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(_alone(self.folder))
         for record in sorted(self.folder.glob("*.pid")):
             if record.stem not in SERVERS:
                 stop_leftover(record, signal.SIGTERM, GRACE)
@@ -148,6 +150,27 @@ class Scene:
         process.start()
         self._stack.push(process)
         return process
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other demos out of the folder; the lock ends with this process, however that ends.
+
+    Raises:
+        FolderInUseError: another demo is in it.
+    """
+    with (folder / "demo.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise FolderInUseError(
+                f"{folder} is in use by process {file.read().strip()}; stop that demo or name another --folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def finished(process: Process) -> None:

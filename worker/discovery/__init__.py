@@ -1,1 +1,1 @@
-"""What `rowscore init` makes of a database: `facts` reads it, `choices` decides, `draft` writes the file's text."""
+"""What `rowscore init` makes of a database: `facts` reads, `choices` decides, `draft` writes the file."""

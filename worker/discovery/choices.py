@@ -73,8 +73,8 @@ def choose(listed: Sequence[Candidate], asked: str | None) -> Candidate | None:
         return _asked(listed, asked)
     if not listed:
         raise ConfigurationError(
-            "there is no table that could be scored: rowscore needs one with a primary key, or a UNIQUE index over "
-            "NOT NULL columns, in a schema that this role may use"
+            "there is no table that could be scored: rowscore needs one with a primary key, or a UNIQUE "
+            "index over NOT NULL columns, in a schema that this role may use"
         )
     likely = [candidate for candidate in listed if candidate.reasons] or list(listed)
     return likely[0] if len(likely) == 1 else None
@@ -100,7 +100,7 @@ def _asked(listed: Sequence[Candidate], asked: str) -> Candidate:
 
 
 def model_functions(functions: Sequence[FoundFunction]) -> list[FoundFunction]:
-    """The functions that call a model: by an aws_ service, by calling such a function, or by their names alone."""
+    """The functions that call a model: by an aws_ service, by calling such a function, or by name."""
     sure = [function for function in functions if _AWS.search(function.source)]
     while True:
         names = {function.name for function in sure}
@@ -145,7 +145,7 @@ def _reasons(table: FoundTable, fits: Sequence[Fit], triggers: Sequence[FoundTri
 
 
 def fit_function(function: FoundFunction, table: FoundTable) -> Fit | None:
-    """The columns that are the function's arguments: by their names, else by the types of all inputs in order."""
+    """The columns that are the function's arguments: by name, else by the types of all inputs in order."""
     pairs = list(zip(function.argument_names, function.argument_types, strict=False))
     named = len(pairs) == len(function.argument_types) and all(name for name, _ in pairs)
     names = [name for name, _ in pairs if name != _BATCH_SIZE]
@@ -161,7 +161,7 @@ def fit_function(function: FoundFunction, table: FoundTable) -> Fit | None:
 
 
 def input_columns(table: FoundTable) -> tuple[str, ...]:
-    """The columns that describe the row: no key, no bookkeeping, nothing that is made or looks like an answer."""
+    """The columns that describe the row: no key, no bookkeeping, nothing made, no answers."""
     return tuple(column.name for column in table.columns if not _left_out(column, table))
 
 
@@ -243,7 +243,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _prediction_name(source: str, table: FoundTable) -> str:
-    """What is predicted, from the function's or the table's name: short, lower case, and free as a column prefix."""
+    """The prediction's name, from the function's or the table's: short, and free as a prefix of columns."""
     stem = _STEM.sub("", source) or source
     plain = re.sub(r"[^a-z0-9_]+", "_", stem.lower()).strip("_")[:30].rstrip("_") or "prediction"
     plain = plain if plain[0].isalpha() else f"p_{plain}"

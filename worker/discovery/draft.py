@@ -1,4 +1,4 @@
-"""A first rowscore.toml as text: small, commented, and read back the same by `worker.config`; it looks at nothing."""
+"""A first rowscore.toml as text: small, commented, and read back the same by `worker.config`; no I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables, functions and triggers of a database as `init` sees them; it reads the catalogue and decides nothing."""
+"""The tables, functions and triggers of a database as `init` sees them; it decides nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FoundColumn:
 
 @dataclass(frozen=True, slots=True)
 class FoundTable:
-    """A table; `key` is None where nothing in it is unique and NOT NULL, `estimated_rows` -1 before any ANALYZE."""
+    """A table; `key` is None where nothing is unique and NOT NULL, `estimated_rows` -1 before any ANALYZE."""
 
     oid: int
     schema: str
@@ -55,7 +55,7 @@ class FoundFunction:
 
     @property
     def label(self) -> str:
-        """The function's name for messages, with its schema only where the search path does not lead there."""
+        """The name for messages, with its schema only where the search path does not lead there."""
         return self.name if self.visible else f"{self.schema}.{self.name}"
 
 

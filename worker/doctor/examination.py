@@ -1,4 +1,4 @@
-"""The checks in order, from the file to the workers; one that fails does not keep the others from being made."""
+"""The checks in order, from the file to the workers; one that fails does not keep others from being made."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _connect(database: Database) -> Any:
 
 @dataclass
 class _Examination:
-    """One prediction's checks in its database; each is a transaction of its own, so that none spoils another."""
+    """One prediction's checks; each is a transaction of its own, so that none spoils another."""
 
     database: Database
     prediction: Prediction

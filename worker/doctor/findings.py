@@ -22,7 +22,7 @@ class Finding:
     Attributes:
         subject: what was looked at, in a word or two.
         message: what was found, on one line.
-        remedy: what mends it: SQL that ends in semicolons, or a command, or a sentence; None where nothing is wrong.
+        remedy: what mends it: SQL that ends in semicolons, a command, or a sentence.
         prediction: whose it is; None where it concerns all predictions.
     """
 

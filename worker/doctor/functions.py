@@ -49,7 +49,7 @@ def check_function(transaction: Transaction, m: Materialisation) -> Findings:
 
 
 def check_batching(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
-    """What AWS advises for a function that calls one of its services, so that Aurora can run it in batch mode."""
+    """What AWS advises for a function that calls one of its services, for the sake of batch mode."""
     function = m.function
     service = service_of(function) if function is not None else None
     if function is None or service is None:
@@ -57,9 +57,7 @@ def check_batching(transaction: Transaction, m: Materialisation, server: Server)
     yield from _check_extension(transaction, m, server)
     signature = f"{function.target}({', '.join(_argument_types(transaction, function, m))})"
     if function.language != "sql":
-        message = (
-            f"{function.label} is a {function.language} function: {service} is called once for each row"
-        )
+        message = f"{function.label} is a {function.language} function: {service} is called once for each row"
         yield warning("batch mode", message, "make it LANGUAGE SQL with one SELECT")
     if function.parallel != "s":
         message = f"{function.label} is {PARALLEL[function.parallel]}: SELECTs that call it use one process"

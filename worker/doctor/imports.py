@@ -1,4 +1,4 @@
-"""Checks that `worker`, `tasks`, `schedules` and `sql` are rowscore's own packages and not another folder's."""
+"""Checks that `worker`, `tasks`, `schedules` and `sql` are rowscore's own packages and not another's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = ("worker", "tasks", "schedules", "sql")
 
 
 def check_imports(own: Path, folder: Path, path: Sequence[str]) -> Findings:
-    """What `import worker` and the others find, here and in Celery, which looks into the current folder first.
+    """What `import worker` and others find, here and in Celery, which looks into the current folder first.
 
     Args:
         own: the folder that holds rowscore's packages.
@@ -24,8 +24,8 @@ def check_imports(own: Path, folder: Path, path: Sequence[str]) -> Findings:
     for name, place in shadowed:
         message = f"`import {name}` finds {place} instead of {own / name}"
         remedy = (
-            f"rename it, or start rowscore and Celery in another folder: {name} is a name of rowscore's, which is an "
-            f"application and wants an environment of its own (pipx, a venv, a container)"
+            f"rename it, or start rowscore and Celery in another folder: {name} is a name of rowscore's, "
+            f"which is an application and wants an environment of its own (pipx, a venv, a container)"
         )
         yield error("import names", message, remedy)
     if not shadowed:
@@ -38,7 +38,7 @@ def check_own_imports() -> Findings:
 
 
 def _shadow(name: str, own: Path, path: Iterable[str]) -> tuple[str, Path] | None:
-    """The name and what is found under it, where that is not rowscore's own; PathFinder knows all the rules."""
+    """The name and what is found under it, where that is not rowscore's own; PathFinder knows the rules."""
     spec = PathFinder.find_spec(name, list(path))
     place = _place(spec) if spec is not None else None
     return (name, place) if place is not None and place.resolve() != (own / name).resolve() else None

@@ -1,4 +1,4 @@
-"""Checks of what the connected role may do, each with the exact GRANT that mends it; they read the catalogue alone."""
+"""Checks of what the connected role may do, each with the GRANT that mends it; only the catalogue is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AWS_FUNCTION = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock))\.(\w+)", r
 
 
 def locate_table(transaction: Transaction, prediction: Prediction) -> Any | None:
-    """The table's place in the catalogue even where this role may not look into its schema; None where it is not."""
+    """The table's place in the catalogue, even in a schema that this role may not use; None: none."""
     schema, name = split_name(prediction.table)
     statement = sql.load(transaction.capabilities.dialect)["locate_tables"].render()
     return transaction.row(statement, schema=schema, name=name)

@@ -1,4 +1,4 @@
-"""Checks of the table and of what `apply` made around it: key, drift, index, view, triggers, policies, vacuum."""
+"""Checks of the table and what `apply` made of it: key, drift, index, view, triggers, policies, vacuum."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_table(table: Table, key: tuple[Column, ...]) -> Findings:
 def explain_refusal(
     refusal: ConfigurationError | MissingObjectError, server: Server, located: Any
 ) -> Findings:
-    """Why the prediction's definition does not fit the database, and the GRANT where a privilege is all it lacks."""
+    """Why the prediction's definition does not fit, and the GRANT where a privilege is all that it lacks."""
     cause = refusal.__cause__
     denied = getattr(getattr(cause, "orig", None), "sqlstate", None) == _DENIED
     remedy = (
@@ -66,8 +66,8 @@ def check_applied(transaction: Transaction, m: Materialisation) -> Findings:
         return
     if (known.definition_hash, known.version) != wanted:
         message = (
-            f"the database has definition {known.definition_hash} and version {known.version!r}, this file {wanted[0]} "
-            f"and {wanted[1]!r}: workers with this file refuse to score"
+            f"the database has definition {known.definition_hash} and version {known.version!r}, this file "
+            f"{wanted[0]} and {wanted[1]!r}: workers with this file refuse to score"
         )
         yield error(subject, message, f"{command}, if this file is the newer one")
         return
@@ -91,7 +91,7 @@ def planned(transaction: Transaction, m: Materialisation) -> Iterator[str]:
 
 
 def check_index(transaction: Transaction, m: Materialisation) -> Findings:
-    """That the pending index is there, valid, and over the key; without it each claim reads the whole table."""
+    """That the pending index is there, valid, and over the key; without it a claim reads the whole table."""
     subject, name = "pending index", index_name(m.name)
     rows = transaction.rows(
         m.render("find_pending_indexes"),
@@ -148,9 +148,10 @@ def check_row_security(transaction: Transaction, m: Materialisation, server: Ser
         yield ok("row security", f"a policy lets role {server.role} reach all rows of {m.table.label}")
         return
     message = f"policies hide rows of {m.table.label} from role {server.role}: those would never be scored"
+    role = server.quoted_role
     remedy = (
-        f"CREATE POLICY rowscore_worker ON {m.target} TO {server.quoted_role} USING (true) WITH CHECK (true);\n"
-        f"-- or, where restrictive policies remain: ALTER ROLE {server.quoted_role} BYPASSRLS;"
+        f"CREATE POLICY rowscore_worker ON {m.target} TO {role} USING (true) WITH CHECK (true);\n"
+        f"-- or, where restrictive policies remain: ALTER ROLE {role} BYPASSRLS;"
     )
     yield warning("row security", message, remedy)
 
@@ -163,7 +164,8 @@ def check_triggers(m: Materialisation) -> Findings:
         when = "BEFORE" if trigger.before else "AFTER"
         each = "each row" if " FOR EACH ROW " in trigger.definition else "each batch"
         guarded = " where its WHEN holds" if " WHEN (" in trigger.definition else ""
-        message = f"{trigger.name} ({when} UPDATE, {trigger.function}) fires for {each} that rowscore writes{guarded}"
+        what = f"{trigger.name} ({when} UPDATE, {trigger.function})"
+        message = f"{what} fires for {each} that rowscore writes{guarded}"
         remedy = "make it UPDATE OF its own columns, or give it WHEN (OLD.column IS DISTINCT FROM NEW.column)"
         yield warning("triggers", message, None if guarded else remedy)
     if not fired:

@@ -68,8 +68,8 @@ def check_connection(server: Server, database: Database) -> Findings:
     if port is not None and not server.local and port != server.port:
         yield ok(
             "pooler",
-            f"port {port} leads to a server on port {server.port}, so a proxy or pooler stands between: PgBouncer in "
-            f"transaction mode works, because rowscore keeps nothing in a session",
+            f"port {port} leads to a server on port {server.port}, so a proxy or pooler stands between: "
+            f"PgBouncer in transaction mode works, because rowscore keeps nothing in a session",
         )
 
 
@@ -83,7 +83,7 @@ def check_snapshots(transaction: Transaction, server: Server, older_than: float 
         end = f"SELECT pg_terminate_backend({row.pid});"
         if row.gid is not None:
             who, end = f"prepared transaction {row.gid} ({row.role})", f"ROLLBACK PREPARED '{row.gid}';"
-        message = f"{who} has been in a transaction for {row.seconds // 60} min: no vacuum removes dead rows meanwhile"
+        message = f"{who} has been open for {row.seconds // 60} min: no vacuum removes dead rows meanwhile"
         yield warning(subject, message, f"let it end, or: {end}")
     if rows:
         return

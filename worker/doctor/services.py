@@ -20,7 +20,7 @@ _ANSWER_SECONDS = 1.0
 
 
 def check_model(engine: Engine, prediction: Prediction) -> Findings:
-    """That the model which the worker calls is there: an endpoint answers, a Python function can be imported."""
+    """That the model which the worker calls is there: an endpoint answers, a Python function is found."""
     if isinstance(prediction.model, SqlModel):
         return
     try:

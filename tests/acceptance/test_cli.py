@@ -1,0 +1,408 @@
+"""`rowscore` as a user meets it: real processes on a real database, their words, exit statuses and signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Connect
+from tests.support.cli import SECRET, Cli
+from tests.support.deadlines import eventually
+from tests.support.predictions import add_items, make_items, states
+from tests.support.scorer import Scorer
+from worker.cli import app, run
+from worker.demo.servers import PostgresServer, python_path
+from worker.states import RowState
+
+COMMANDS = [
+    "apply", "backfill", "demo", "doctor", "explain", "failures", "init", "remove", "run", "sql", "status",
+]  # fmt: skip
+SLOW = {"concurrency": 1, "max_rows_per_batch": 50, "max_rows_per_claim": 200, "lease_time": "1s"}
+
+
+@pytest.fixture
+def rows(connect: Connect) -> psycopg.Connection[Any]:
+    connection = connect()
+    make_items(connection, rows=1000)
+    return connection
+
+
+@pytest.fixture
+def cli(tmp_path: Path, database_url: str, rows: psycopg.Connection[Any]) -> Cli:
+    assert rows.info.status is not None
+    return Cli(tmp_path, database_url)
+
+
+@pytest.fixture
+def scorer() -> Iterator[Scorer]:
+    with Scorer() as server:
+        yield server
+
+
+def over_http(cli: Cli, scorer: Scorer, **options: Any) -> None:
+    cli.configure(inputs=["id", "a", "b"], model={"http": scorer.url}, **{**SLOW, **options})
+
+
+# --- help -------------------------------------------------------------------------------------------------
+
+
+def test_help_is_grouped_and_quick_to_load() -> None:
+    heavy = ["alembic", "celery", "numpy", "psycopg", "pydantic", "rich", "sqlalchemy", "worker.config"]
+    code = f"import sys; from worker.cli import run; s = run(['--help']); print(set({heavy!r}) & set(sys.modules), s)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=python_path(), capture_output=True, text=True, check=True, timeout=60)
+    panels = ["Set up:", "Run:", "Look:", "Other:", "Options:"]
+    assert sorted(panels, key=done.stdout.index) == panels
+    assert done.stdout.endswith("set() 0\n"), "a command imports what it works with when it is called"
+
+
+def test_all_commands_are_there() -> None:
+    assert (
+        sorted(command.name or command.callback.__name__ for command in app.registered_commands) == COMMANDS
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Usage: rowscore {command}" in text
+    assert f"Example:\n    rowscore {command}" in text
+    assert run(["help", command]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("rowscore ")
+
+
+# --- from apply to remove ---------------------------------------------------------------------------------
+
+
+def test_the_whole_way(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+    applied = cli.run("apply").out
+    assert "add churn_state, p, churn_scored_at to public.items" in applied
+    assert "churn is applied to public.items" in applied
+    assert cli.run("apply", "churn").out == "churn is applied to public.items: nothing to do.\n"
+    assert states(rows) == {RowState.EXISTING: 1000}
+    add_items(rows, 500)
+    assert "500 rows scored" in cli.run("run").out
+    assert "nothing to score; no rows are waiting" in cli.run("run").out
+    assert "backfill finished: 1,000 rows scored" in cli.run("backfill").out
+    assert "1,500: 1,500 scored, 0 existing" in cli.run("status").out
+    assert states(rows) == {RowState.SCORED: 1500}
+    assert "nobody is there to be asked" in cli.error("remove", status=2)
+    assert "churn is removed" in cli.run("remove", "--yes").out
+    assert cli.run("remove", "--yes").out == "churn is removed: nothing to do.\n"
+    assert rows.execute("SELECT count(p) FROM items").fetchone() == (1500,), "predictions are kept"
+
+
+def test_json_is_one_document(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+    assert len(cli.call("apply", "--dry-run", "--json").document["changes"]) == 6
+    assert cli.call("apply", "--json").document["dry_run"] is False
+    add_items(rows, 10)
+    summary = cli.call("run", "--json").document
+    assert (summary["scored"], summary["fault"], summary["interrupted"]) == (10, None, False)
+    backfill = cli.call("backfill", "--json").document
+    assert (backfill["finished"], backfill["rows_done"], backfill["rows_total"]) == (True, 1000, 1000)
+    found = cli.call("status", "--json").document["predictions"][0]
+    assert (found["prediction"], found["rows"]["scored"], found["freshness"]) == ("churn", 1010, None)
+    assert cli.call("status", "--config", "--json").document["predictions"]["churn"]["every"] == "30s"
+    assert cli.call("failures", "--json").document == {"prediction": "churn", "total": 0, "failures": []}
+    assert "UPDATE" in cli.call("sql", "write_rows", "--json").document["sql"]
+    assert len(cli.call("remove", "--yes", "--json").document["changes"]) > 3
+
+
+def test_psql_runs_what_a_dry_run_prints(
+    cli: Cli, postgres: PostgresServer, database_url: str, rows: psycopg.Connection[Any]
+) -> None:
+    def psql(script: str) -> None:
+        words = [
+            postgres.programs / "psql",
+            "--no-psqlrc",
+            "--quiet",
+            "--set",
+            "ON_ERROR_STOP=1",
+            database_url,
+        ]
+        done = subprocess.run(words, input=script, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    before = cli.call("remove", "--dry-run").out
+    assert before == "-- rowscore remove churn: nothing to do\n"
+    script = cli.call("apply", "--dry-run").out
+    assert rows.execute("SELECT to_regnamespace('rowscore')").fetchone() == (None,), "nothing was changed"
+    psql(script)
+    assert "nothing to do" in cli.call("apply").out
+    psql(cli.call("remove", "--dry-run", "--drop-outputs").out)
+    assert "nothing to do" in cli.call("remove", "--yes").out
+
+
+def test_global_options_may_stand_anywhere(cli: Cli) -> None:
+    (cli.folder / "rowscore.toml").rename(cli.folder / "other.toml")
+    for words in (
+        ("-c", "other.toml", "status"),
+        ("status", "-c", "other.toml"),
+        ("sql", "--config", "other.toml"),
+    ):
+        cli.call(*words)
+    assert "every" in cli.call("--config", "other.toml", "status", "--config").out
+    cli.run("status", ROWSCORE_CONFIG="other.toml")
+
+
+def test_failures_are_listed_and_retried(cli: Cli, rows: psycopg.Connection[Any], scorer: Scorer) -> None:
+    over_http(cli, scorer)
+    cli.call("apply")
+    scorer.poison = {1003}
+    add_items(rows, 20)
+    done = cli.call("run")
+    assert "19 rows scored" in done.out
+    assert "1 failed" in done.out
+    listed = cli.call("failures").out
+    assert "churn: 1 row failed" in listed
+    assert "1003" in listed
+    document = cli.call("failures", "--json").document
+    assert (document["total"], document["failures"][0]["key"]) == (1, ["1003"])
+    assert cli.call("failures", "--retry").out == "churn: 1 row waits to be scored again.\n"
+    scorer.poison.clear()
+    assert "1 row scored" in cli.call("run").out
+    assert cli.call("failures").out == "churn: no row has failed.\n"
+
+
+def test_sql_lists_the_statements_and_renders_each(cli: Cli) -> None:
+    listed = cli.call("sql", "--json").document
+    assert listed["write_rows"].startswith("The guarded write")
+    assert "there is no statement 'write'; did you mean write_rows" in cli.call("sql", "write", status=2).err
+    assert '"public"."items"' in cli.call("sql", "write_rows").out
+    assert "apply --dry-run" in cli.call("sql", "drop_view").out
+
+
+# --- signals ----------------------------------------------------------------------------------------------
+
+
+def in_the_middle(scorer: Scorer) -> None:
+    """Let some calls through, then keep the next one inside the model."""
+    eventually(lambda: len(scorer.scored) >= 200, "the first calls")
+    scorer.hold()
+    assert scorer.entered.wait(20), "another call"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_backfill_that_is_stopped_goes_on(
+    cli: Cli, rows: psycopg.Connection[Any], scorer: Scorer, number: signal.Signals
+) -> None:
+    over_http(cli, scorer)
+    scorer.delay = 0.02
+    cli.call("apply")
+    with cli.started("backfill") as running:
+        in_the_middle(scorer)
+        running.tell(number)
+        running.says("stopping")
+        scorer.release()
+        stopped = running.end()
+    assert stopped.status == 130, stopped
+    done = states(rows)[RowState.SCORED]
+    assert f"stopped: {done:,} of 1,000 done; `rowscore backfill churn` goes on from there" in stopped.out
+    assert "Traceback" not in stopped.err
+    scorer.delay = 0.0
+    finished = cli.call("backfill")
+    assert f"resuming: {done:,} of 1,000 done" in finished.err
+    assert f"backfill finished: {1000 - done:,} rows scored" in finished.out
+    assert states(rows) == {RowState.SCORED: 1000}
+    assert set(scorer.scored.values()) == {1}, "each row was paid for once"
+
+
+def test_a_backfill_that_is_killed_goes_on(cli: Cli, rows: psycopg.Connection[Any], scorer: Scorer) -> None:
+    over_http(cli, scorer)
+    scorer.delay = 0.02
+    cli.call("apply")
+    with cli.started("backfill") as running:
+        in_the_middle(scorer)
+        running.tell(signal.SIGKILL)
+        assert running.end().status == -signal.SIGKILL
+    scorer.delay = 0.0
+    scorer.release()
+    finished = cli.call("backfill")
+    assert "resuming" in finished.err
+    assert "backfill finished" in finished.out
+    assert states(rows) == {RowState.SCORED: 1000}
+    twice = [key for key, times in scorer.scored.items() if times > 1]
+    assert 0 < len(twice) <= SLOW["max_rows_per_claim"], "the batch in flight is paid for again, nothing else"
+
+
+def test_a_run_keeps_looking_and_ends_when_told(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+    cli.call("apply")
+    with cli.started("run", "--for", "60s", "--json") as running:
+        for number in (1, 2):
+            add_items(rows, 10)
+            eventually(lambda: states(rows).get(RowState.SCORED) == 10 * number, "the rows scored")  # noqa: B023
+        running.tell(signal.SIGTERM)
+        ended = running.end()
+    assert ended.status == 130, ended
+    summary = json.loads(ended.out)
+    assert (summary["scored"], summary["interrupted"]) == (20, True)
+
+
+def test_ctrl_c_elsewhere_is_one_line(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+    with rows.transaction():
+        rows.execute("LOCK TABLE items")
+        with cli.started("status") as running:
+            blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass"
+            watcher = rows  # the same transaction sees pg_locks as it is now
+            eventually(
+                lambda: watcher.execute(blocked).fetchone() != (0,), "a status that waits for the table"
+            )
+            running.tell(signal.SIGINT)
+            ended = running.end()
+    assert (ended.status, ended.out, ended.err) == (130, "", "rowscore: interrupted\n")
+
+
+def test_a_reader_that_leaves_is_no_error(cli: Cli) -> None:
+    words = [sys.executable, "-m", "worker.cli", "sql"]
+    with subprocess.Popen(
+        words, cwd=cli.folder, env=cli.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("database = ", "rowscore.toml: not valid TOML"),
+        (
+            '[predictions.churn]\ntable = "items"\ntabel = 1',
+            "rowscore.toml: predictions.churn.tabel: unknown key",
+        ),
+        ("[predictions.churn]\nevery = 5", 'every: expected a duration such as "500ms"'),
+        (
+            'database = "$NOWHERE_SET"\n' + "{}",
+            "rowscore.toml: database: the environment variable NOWHERE_SET is not set",
+        ),
+        ('database = "not a url"\n' + "{}", "database: not a database URL; expected postgresql://"),
+        ('database = "oracle://u:%s@db/x"\n' % SECRET + "{}", "database:"),
+    ],
+)
+def test_a_bad_file_is_told_by_key(cli: Cli, content: str, message: str) -> None:
+    section = (
+        '[predictions.churn]\ntable = "items"\ninputs = ["a"]\noutputs = {p = "float8"}\nmodel = {sql = "f"}'
+    )
+    (cli.folder / "rowscore.toml").write_text(content.replace("{}", section))
+    result = cli.run("status", status=2)
+    assert result.out == ""
+    assert all(line.startswith("rowscore: error: ") for line in result.err.splitlines())
+    assert message in result.err
+
+
+def test_a_missing_file_says_how_to_get_one(cli: Cli) -> None:
+    assert (
+        cli.error("status", "-c", "no.toml", status=2) == "no.toml: no such file; `rowscore init` writes one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (
+            {"inputs": ["a", "bee"]},
+            2,
+            "predictions.churn.inputs: public.items has no column 'bee'; it has id, a, b, note",
+        ),
+        ({"table": "itmes"}, 1, "predictions.churn.table: there is no table itmes that this role can see"),
+        ({"model": {"sql": "predikt"}}, 1, "predictions.churn.model.sql: there is no function predikt"),
+        ({"outputs": {"p": "vektor"}}, 1, "predictions.churn.outputs.p: the database has no type 'vektor'"),
+    ],
+)
+def test_what_is_missing_in_the_database_is_named(
+    cli: Cli, options: dict[str, Any], status: int, message: str
+) -> None:
+    cli.configure(**options)
+    assert message in cli.error("apply", status=status)
+
+
+def test_an_unknown_prediction_is_told_with_the_known_ones(cli: Cli) -> None:
+    assert cli.error("run", "chrun", status=2) == "rowscore.toml has no prediction 'chrun'; it has churn"
+
+
+@pytest.mark.parametrize("command", ["run", "backfill", "failures"])
+def test_not_applied_yet_says_what_to_do(cli: Cli, command: str) -> None:
+    expected = "churn is not applied to this database; run `rowscore apply churn`"
+    assert cli.error(command, status=1) == expected
+
+
+def test_a_stale_definition_is_refused(cli: Cli) -> None:
+    cli.call("apply")
+    cli.configure(where="b > 0")
+    assert "rowscore apply churn" in cli.error("run", status=1)
+    found = cli.call("status")
+    assert "rowscore apply churn, or update this file" in found.out
+
+
+def test_a_host_that_is_down(cli: Cli) -> None:
+    url = f"postgresql://someone:{SECRET}@127.0.0.1:1/x?application_name=a&sslpassword={SECRET}"
+    message = cli.error("status", status=1, DATABASE_URL=url)
+    assert message.startswith("postgresql://someone:***@127.0.0.1:1/x")
+    assert "Connection refused" in message
+
+
+def test_a_database_that_does_not_exist(cli: Cli, postgres: PostgresServer) -> None:
+    message = cli.error("status", status=1, DATABASE_URL=postgres.url("nowhere"))
+    assert message.endswith('database "nowhere" does not exist')
+
+
+def test_a_wrong_password(cli: Cli, tmp_path: Path) -> None:
+    lines = ["host all guarded 127.0.0.1/32 scram-sha-256"]
+    settings = {"shared_buffers": "16MB", "fsync": "off", "max_connections": "10"}
+    with PostgresServer(tmp_path / "scram", settings=settings, hba_lines=lines) as server:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+        url = server.url(user=f"guarded:{SECRET}")
+        message = cli.error("status", status=1, DATABASE_URL=url)
+    assert 'password authentication failed for user "guarded"' in message
+
+
+def test_missing_privileges_are_named(
+    cli: Cli, postgres: PostgresServer, rows: psycopg.Connection[Any]
+) -> None:
+    role = f"restricted_{rows.info.dbname}"
+    rows.execute(f"CREATE ROLE {role} LOGIN")
+    url = postgres.url(rows.info.dbname, user=role)
+    assert "permission denied for table items" in cli.error("apply", status=1, DATABASE_URL=url)
+    rows.execute(f"GRANT SELECT ON items TO {role}")
+    assert "owner" in cli.error("apply", status=1, DATABASE_URL=url)
+    cli.call("apply")
+    assert "permission denied" in cli.error("run", status=1, DATABASE_URL=url)
+    assert "permission denied" in cli.error("status", status=1, DATABASE_URL=url)
+    rows.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_model_at_fault_fails_the_run_with_its_reason(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+    cli.configure(model={"http": "http://127.0.0.1:1/invocations", "attempts": 1})
+    cli.call("apply")
+    add_items(rows, 5)
+    for _ in range(2):  # the second finds the circuit open
+        failed = cli.call("run", status=1)
+        assert "nothing to score" in failed.out
+        assert "127.0.0.1:1" in failed.err
+    assert states(rows)[RowState.PENDING] == 5, "no row is charged for it"
+    assert "circuit" in cli.call("status").out
+
+
+def test_an_unreachable_broker_is_the_doctors_finding(cli: Cli) -> None:
+    cli.call("apply")
+    found = cli.run("doctor", status=1, CELERY_BROKER_URL=f"redis://:{SECRET}@127.0.0.1:1/0")
+    assert "broker" in found.out

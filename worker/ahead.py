@@ -1,0 +1,66 @@
+"""Takes the next window while the current one is scored and written; it scores and decides nothing.
+
+Reading and writing keep the database busy, scoring the worker: one worker with both in turn reached 0.33 of the
+one-statement UPDATE, reading ahead more than half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from worker.leases import Idle, Lease
+from worker.log import logger
+from worker.reading import Reading
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A leased window, with its rows where they have been read already."""
+
+    lease: Lease
+    reading: Reading | None
+
+
+class Ahead:
+    """At most one window taken in advance, by a thread of its own.
+
+    Args:
+        take: takes a window of about so many rows.
+        give_back: hands a window back that nobody is going to score.
+    """
+
+    def __init__(self, take: Callable[[int], Claim | Idle], give_back: Callable[[Claim], None]) -> None:
+        self._take = take
+        self._give_back = give_back
+        self._pool: ThreadPoolExecutor | None = None
+        self._taken: Future[Claim | Idle] | None = None
+
+    def start(self, rows: int) -> None:
+        """Begin to take the window after this one."""
+        self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="rowscore-ahead")
+        self._taken = self._pool.submit(self._take, rows)
+
+    def next(self, rows: int) -> Claim | Idle:
+        """The window that was taken in advance; one that is taken now, where there was none then."""
+        if self._taken is not None:
+            taken, self._taken = self._taken.result(), None
+            if not isinstance(taken, Idle):
+                return taken
+        return self._take(rows)
+
+    def close(self) -> None:
+        """Hand back what was taken in advance and is not going to be scored; an error there harms nobody."""
+        if self._taken is not None:
+            try:
+                taken = self._taken.result()
+                if not isinstance(taken, Idle):
+                    self._give_back(taken)
+            except Exception as error:  # noqa: BLE001  whatever it is, the lease runs out by itself
+                _log.warning("a window read ahead was not handed back", error=str(error))
+            self._taken = None
+        if self._pool is not None:
+            self._pool.shutdown()
