@@ -31,6 +31,7 @@ check: $(VENV)/.dev  ## Lint, format, types and import directions; no server is 
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-cache
+	$(if $(wildcard tests/docs.py tests/docs/__main__.py),$(RUN) -m tests.docs)
 
 format: $(VENV)/.dev  ## Rewrite the code in its one format
 	$(RUN) -m ruff check --fix .

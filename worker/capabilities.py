@@ -197,6 +197,7 @@ PLAN_PINS: Mapping[str, str | int] = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "jit": "off",
+    "max_parallel_workers_per_gather": 0,
     # A worker that is killed must not keep its locks until its statement ends (5.7 s seen).
     "client_connection_check_interval": "1s",
 }

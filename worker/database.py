@@ -20,7 +20,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from worker import errors
 from worker.capabilities import Capabilities, capabilities_of
 
-_SERVER = re.compile(r'^connection (failed|is bad): connection to server at "[^"]*"[^:]*: (FATAL: +)?')  # as the label says
+# What libpq says first and the label says better.
+_SERVER = re.compile(r'^connection (failed|is bad): connection to server at "[^"]*"[^:]*: (FATAL: +)?')
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",

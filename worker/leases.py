@@ -141,7 +141,7 @@ class Leases:
                 return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
             found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
             if found is None:
-                return _EndOfPass(run.id, _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
+                return _EndOfPass(run.id, _key(run.pos), _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
             window, count = found
             token = run.token + 1
             transaction.execute(
@@ -243,8 +243,10 @@ class Leases:
         pins = self.database.capabilities.plan_pins if kind is RunKind.DRAIN else {}
         with self.database.transaction(**pins) as transaction:
             bounds = bind_key("upper", end.upper) if end.upper is not None else {}
+            anchored = kind is RunKind.DRAIN and end.pos is not None
+            bounds |= bind_key("anchor", end.pos) if anchored and end.pos is not None else {}
             started = time.monotonic()
-            statement = self._sql("first_claimable", claims=kind.claims, upper=end.upper is not None)
+            statement = self._sql("first_claimable", claims=kind.claims, upper=end.upper is not None, anchor=anchored)
             first = transaction.value(statement, **bounds)
             seconds = time.monotonic() - started
         with self.database.transaction() as transaction:
@@ -283,6 +285,7 @@ class _EndOfPass:
     """Nothing lies after the cursor; what the decision to wrap needs."""
 
     run: int
+    pos: Key | None
     upper: Key | None
     since_wrap: float | None
     wrap_seconds: float

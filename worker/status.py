@@ -15,7 +15,7 @@ import sql
 from worker.config import Prediction
 from worker.database import Database
 from worker.engine import Engine
-from worker.errors import StatementTimeoutError
+from worker.errors import NotAppliedError, StatementTimeoutError
 from worker.materialisation import Materialisation
 from worker.standing import (
     Activity,
@@ -98,6 +98,25 @@ def read_circuit(engine: Engine, prediction: Prediction) -> Circuit | None:
     return None if known is None else _circuit(known)
 
 
+def read_failures(engine: Engine, name: str | None = None, *, limit: int) -> tuple[Failures, list[Any]]:
+    """How many rows have an error on record, and the latest of them as `list_failures` answers.
+
+    Raises:
+        NotAppliedError: `apply` was never run.
+    """
+    prediction = engine.prediction(name)
+    database = engine.database(prediction)
+    if _read_prediction(database, prediction) is None:
+        raise NotAppliedError(
+            f"{prediction.name} is not applied to this database; run `rowscore apply {prediction.name}`"
+        )
+    statements = sql.load(database.capabilities.dialect)
+    with database.transaction() as transaction:
+        totals: Any = transaction.row(statements["count_failures"].render(), prediction=prediction.name)
+        rows = transaction.rows(statements["list_failures"].render(), prediction=prediction.name, limit=limit)
+    return Failures(*totals), list(rows)
+
+
 def _read_prediction(database: Database, prediction: Prediction) -> Any:
     statements = sql.load(database.capabilities.dialect)
     with database.transaction() as transaction:
@@ -149,7 +168,9 @@ class _Look:
         pins = self.database.capabilities.plan_pins if pinned else {}
         try:
             with self.database.transaction(**pins, statement_timeout=self.limits.timeout) as transaction:
-                return list(transaction.rows(self.m.render(statement, arrived_at=self.arrived_at), **parameters))
+                return list(
+                    transaction.rows(self.m.render(statement, arrived_at=self.arrived_at), **parameters)
+                )
         except StatementTimeoutError:
             return None
 

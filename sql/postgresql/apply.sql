@@ -48,7 +48,7 @@ SELECT i.indexrelid::oid::bigint AS oid, i.indrelid::oid::bigint AS relation, n.
        i.indisvalid AND i.indisready AS valid, h.inhparent::oid::bigint AS parent,
        ARRAY(SELECT a.attname::text FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, place)
              LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number ORDER BY k.place)
-         = CAST(:key AS text[])
+         = CAST(:state AS text) || CAST(:key AS text[])
        AND coalesce(pg_get_expr(i.indpred, i.indrelid) = '(' || quote_ident(:state) || ' = 0)', false) AS fits
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
@@ -142,8 +142,8 @@ ALTER TABLE {{ table }}
 {% endfor %}
 
 -- name: create_pending_index
--- Holds the rows that wait, in key order, and nothing else; on a partitioned table ONLY its frame.
-CREATE INDEX {{ "CONCURRENTLY " if concurrently }}{{ index|id }} ON {{ "ONLY " if only }}{{ table }} ({% for k in key %}{{ k|id }}{{ ", " if not loop.last }}{% endfor %})
+-- Holds the rows that wait, in key order, and nothing else (the state leads so that no other index can take its place).
+CREATE INDEX {{ "CONCURRENTLY " if concurrently }}{{ index|id }} ON {{ "ONLY " if only }}{{ table }} ({{ state|id }}{% for k in key %}, {{ k|id }}{% endfor %})
 WHERE {{ state|id }} = {{ pending }}
 
 -- name: drop_pending_index

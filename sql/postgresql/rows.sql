@@ -2,7 +2,7 @@
 -- The window's rows for which the configured `where` does not hold are not scored and wait no longer.
 WITH k AS MATERIALIZED (
   SELECT {{ key_names(keys, "c") }} FROM {{ table }} AS c
-  WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }} AND ({{ where }}) IS NOT TRUE
+  WHERE {{ waiting(keys, "c", state, claims, states) }} AND ({{ where }}) IS NOT TRUE
   ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
   FOR NO KEY UPDATE OF c SKIP LOCKED)
 UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }} FROM k AS v WHERE {{ same_key(keys, "c", "v") }}
@@ -12,7 +12,7 @@ UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }} FROM k A
 SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
 
 FROM {{ table }} AS c
-WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
 ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
 FOR NO KEY UPDATE OF c SKIP LOCKED
@@ -50,7 +50,7 @@ WITH claimed AS MATERIALIZED (
   SELECT {{ key_names(keys, "c") }}{% for name, expression in inputs %}, {{ expression }} AS "rowscore$i{{ loop.index }}"{% endfor %}
 
   FROM {{ table }} AS c
-  WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+  WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
   ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
   FOR NO KEY UPDATE OF c SKIP LOCKED
@@ -68,13 +68,13 @@ FROM answered AS v WHERE {{ same_key(keys, "c", "v") }}
 -- Lock the window's rows, stepping over those that others hold, and see whether there were any.
 WITH claimed AS MATERIALIZED (
   SELECT 1 FROM {{ table }} AS c
-  WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+  WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
   ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
   FOR NO KEY UPDATE OF c SKIP LOCKED)
 SELECT (SELECT count(*) FROM claimed) = (
   SELECT count(*) FROM {{ table }} AS c
-  WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+  WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 )
 
 -- name: score_rows_in_place
@@ -83,20 +83,20 @@ UPDATE {{ table }} AS c
 SET {{ outputs[0].name|id }} = {{ call_plain(function, inputs, max_rows_per_batch) }},
     {{ state|id }} = {{ states.SCORED.value }}, {{ scored_at|id }} = clock_timestamp(){% if version %}, {{ version|id }} = :version{% endif %}
 
-WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
 
 -- name: list_rows
 -- Keys and fingerprints of the window's rows, for bisection.
 SELECT {{ key_read(keys, "c") }}, {{ fingerprint }} FROM {{ table }} AS c
-WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
 ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
 
 -- name: list_keys
 -- Keys of the window's rows with none of the user's expressions, for bisection when an expression itself fails.
 SELECT {{ key_read(keys, "c") }}, NULL FROM {{ table }} AS c
-WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}
+WHERE {{ waiting(keys, "c", state, claims, states) }}
 ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
 
 -- name: answer_rows
@@ -109,7 +109,7 @@ FROM (SELECT p.*, {{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$
                    {{ fingerprint }} AS "rowscore$f"{% for name, expression in inputs %}, {{ expression }} AS "rowscore$i{{ loop.index }}"{% endfor %}
 
             FROM {{ table }} AS c
-            WHERE c.{{ state|id }} = {{ claims.value }} AND {{ between(keys, "c") }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+            WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
             ORDER BY {{ key_list(keys, "c") }} LIMIT :limit) AS p
       OFFSET 0) AS a

@@ -32,7 +32,7 @@ class Result:
 
     @property
     def document(self) -> Any:
-        """stdout as the one JSON document that it has to be."""
+        """The one JSON document that stdout has to be."""
         return json.loads(self.out)
 
 
@@ -79,7 +79,7 @@ class Cli:
         return result
 
     def call(self, *words: str, status: int = 0) -> Result:
-        """The same in this process, which takes no time to start; for commands that need no process of their own."""
+        """The same in this process, which takes no time to start."""
         out, err = StringIO(), StringIO()
         before = dict(os.environ)
         with chdir(self.folder), redirect_stdout(out), redirect_stderr(err):

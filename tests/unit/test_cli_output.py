@@ -270,7 +270,8 @@ def test_a_status_reads_well() -> None:
         "batches": "24; 500 / 4,800 / 5,000 rows; 7 lost to changes",
         "model calls": "120; 1 / 1,000 / 1,000 rows; 52 ms / 65 ms / 130 ms; 3 repeated; 1 throttled",
         "learned": "5,000 rows a claim, 1,000 a model call",
-        "failures": "3 rows, 1 due for another try, 2 not tried again by themselves; why: rowscore failures churn",
+        "failures": "3 rows, 1 due for another try, 2 not tried again by themselves; "
+        "why: rowscore failures churn",
     }
 
 

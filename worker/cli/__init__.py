@@ -76,13 +76,7 @@ def program(
 def _register() -> None:
     """Add the commands; each module is light and imports what it works with when it is called."""
     for name in _MODULES:
-        try:
-            module = import_module(f"worker.cli.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"worker.cli.{name}":
-                raise
-            continue
-        module.register(app)
+        import_module(f"worker.cli.{name}").register(app)
     for command in app.registered_commands:
         command.cls = HelpfulCommand
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +74,7 @@ def remove(
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Undo `apply`; the predictions stay unless --drop-outputs is given.
 
     Columns that were there before `apply` always stay. Something of yours that depends on what would
@@ -89,23 +90,19 @@ def remove(
     output = session.output(as_json)
     with session.engine() as engine:
         prediction = engine.prediction(name)
-        database = engine.database(prediction)
-        changes = undo(database, prediction, drop_outputs=drop_outputs, dry_run=True)
+        make = partial(undo, engine.database(prediction), prediction, drop_outputs=drop_outputs)
+        changes = make(dry_run=True)
         if dry_run:
             _print_sql(output, f"rowscore remove {prediction.name}", changes)
         else:
-            if changes and not yes:
-                _confirm(output, prediction.name, changes)
+            if changes and not yes and not _confirmed(output, prediction.name, changes):
+                output.note("nothing was changed")
+                return 1
             started = time.monotonic()
-            changes = undo(
-                database,
-                prediction,
-                drop_outputs=drop_outputs,
-                on_change=_teller(output),
-                on_wait=output.waiting,
-            )
+            changes = make(on_change=_teller(output), on_wait=output.waiting)
             _summarise(output, changes, started, f"{prediction.name} is removed")
     output.document(_document(prediction.name, dry_run, changes))
+    return 0
 
 
 def _teller(output: Output) -> Callable[[Change], None]:
@@ -138,7 +135,7 @@ def _print_sql(output: Output, command: str, changes: Sequence[Change]) -> None:
         output.say(change.script)
 
 
-def _confirm(output: Output, name: str, changes: Sequence[Change]) -> None:
+def _confirmed(output: Output, name: str, changes: Sequence[Change]) -> bool:
     from worker.errors import ConfigurationError
 
     if not is_terminal(sys.stdin):
@@ -147,7 +144,7 @@ def _confirm(output: Output, name: str, changes: Sequence[Change]) -> None:
         )
     for change in changes:
         output.note(f"  {change.title}", "warn" if change.destructive else None)
-    typer.confirm(f"Remove {name}?", abort=True, err=True)
+    return typer.confirm(f"Remove {name}?", err=True)
 
 
 def _document(name: str, dry_run: bool, changes: Sequence[Change]) -> dict[str, object]:

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     context: typer.Context,
+    *,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave everything up at the end, until Ctrl-C.")
     ] = False,

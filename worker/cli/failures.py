@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +14,6 @@ from worker.cli.output import Output
 from worker.cli.session import LOOK, Json, Name, session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from worker.engine import Engine
 
 _LONGEST = 100  # characters of a message in the table; --json has all of it
@@ -45,6 +45,8 @@ def failures(
         rowscore failures churn --limit 50
         rowscore failures churn --retry
     """
+    from worker.status import read_failures
+
     session = session_of(context)
     output = session.output(as_json)
     with session.engine() as engine:
@@ -52,12 +54,10 @@ def failures(
         if retry:
             _retry(engine, prediction.name, output)
             return
-        total, rows = _read(engine, prediction.name, limit)
-    _show(output, prediction.name, total, rows)
-    document = [{**row._mapping, "key": row.row_key} for row in rows]
-    output.document(
-        {"prediction": prediction.name, "total": total, "failures": [_without(row) for row in document]}
-    )
+        totals, rows = read_failures(engine, prediction.name, limit=limit)
+    _show(output, prediction.name, totals.rows, rows)
+    found = [{"key": row.row_key, **_without_key(row)} for row in rows]
+    output.document({"prediction": prediction.name, **asdict(totals), "failures": found})
 
 
 def _retry(engine: Engine, name: str, output: Output) -> None:
@@ -71,18 +71,6 @@ def _retry(engine: Engine, name: str, output: Output) -> None:
         else f"{name}: no row is failed."
     )
     output.document({"prediction": name, "retried": retried})
-
-
-def _read(engine: Engine, name: str, limit: int) -> tuple[int, Sequence[Any]]:
-    """How many there are, and the latest of them."""
-    from worker.leases import share_prediction
-
-    prediction = engine.prediction(name)
-    m = engine.materialisation(prediction)
-    with engine.database(prediction).transaction() as transaction:
-        share_prediction(transaction, m)
-        total: Any = transaction.row(m.render("count_failures"), prediction=m.name)
-        return total.rows, transaction.rows(m.render("list_failures"), prediction=m.name, limit=limit)
 
 
 def _show(output: Output, name: str, total: int, rows: Sequence[Any]) -> None:
@@ -115,8 +103,5 @@ def _next(when: datetime | None) -> str:
     return f"in {duration(seconds)}" if seconds > 0 else "now"
 
 
-def _without(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "key": row["key"],
-        **{field: value for field, value in row.items() if field not in ("key", "row_key")},
-    }
+def _without_key(row: Any) -> dict[str, Any]:
+    return {field: value for field, value in row._mapping.items() if field != "row_key"}

@@ -13,6 +13,7 @@ from worker.cli.output import Output
 from worker.cli.session import LOOK, Json, Name, session_of
 
 if TYPE_CHECKING:
+    from worker.config import Configuration
     from worker.engine import Engine
     from worker.standing import Status
 
@@ -45,19 +46,12 @@ def status(
         rowscore status churn --json | jq '.predictions[0].rows.pending'
         rowscore status --config
     """
-    from worker.cli.settings import as_toml, effective
-    from worker.errors import ConfigurationError
-
     session = session_of(context)
     output = session.output(as_json)
     if config:
-        configuration = session.configuration()
-        if not as_json:
-            output.say(as_toml(configuration, name))
-        output.document(effective(configuration, name))
-        return 0
+        return _show_configuration(session.configuration(), name, output)
     if watch and as_json:
-        raise ConfigurationError("status: --json prints one document, so it cannot --watch")
+        raise typer.BadParameter("--json prints one document, so it cannot --watch")
     with session.engine() as engine:
         if watch:
             with suppress(KeyboardInterrupt):  # how it is meant to end
@@ -67,6 +61,15 @@ def status(
         _show(output, found)
     output.document({"predictions": [asdict(item) for item in found]})
     return failed
+
+
+def _show_configuration(configuration: Configuration, name: str | None, output: Output) -> int:
+    from worker.cli.settings import as_toml, effective
+
+    if not output.as_json:
+        output.say(as_toml(configuration, name))
+    output.document(effective(configuration, name))
+    return 0
 
 
 def _read(engine: Engine, name: str | None, output: Output) -> tuple[list[Status], int]:

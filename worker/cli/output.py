@@ -32,6 +32,10 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def _styled(stream: TextIO) -> bool:
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
 class Output:
     """One command's output.
 
@@ -88,7 +92,7 @@ class Output:
     def verdict(self, verdict: str, text: str, remedy: str | None = None) -> None:
         """One finding: `ok`, `warning`, `failed` or `unknown`, what was looked at, how to mend it."""
         width = max(map(len, _VERDICTS))
-        if self.terminal:
+        if _styled(self._results):
             _print_parts(self._results, [(verdict.ljust(width), _VERDICTS[verdict]), ("  " + text, None)])
         else:
             self.say(f"{verdict.ljust(width)}  {text}")
@@ -102,7 +106,7 @@ class Output:
 
 
 def _print(stream: TextIO, text: str, style: str | None) -> None:
-    if style is None or not is_terminal(stream):
+    if style is None or not _styled(stream):
         stream.write(text + "\n")
         stream.flush()
     else:

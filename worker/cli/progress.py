@@ -91,8 +91,9 @@ class Progress:
 
     def batch(self, done: int, failed: int, rows: int) -> None:
         """Another batch is through; `done` and `failed` count all rows so far."""
+        if done != self.course.done:
+            self.course.waiting = None
         self.course.done, self.course.failed, self.course.batch = done, failed, rows
-        self.course.waiting = None
         self._show(new=False)
 
     def wait(self, reason: str) -> None:

@@ -144,7 +144,7 @@ def _report(output: Output, summary: Summary) -> None:
 def _tally(summary: Summary) -> str:
     """`20,000 rows scored in 1.3 s (15,400 rows/s, 4 calls), 3 failed`."""
     if not (summary.scored or summary.failed or summary.skipped):
-        return "nothing to score"
+        return "nothing to score" if summary.empty else "no row scored"
     calls = f", {counted(summary.calls, 'call')}" if summary.calls else ""
     speed = f" ({rate(summary.scored, summary.seconds)}{calls})" if summary.scored else ""
     text = f"{counted(summary.scored, 'row')} scored in {duration(summary.seconds)}{speed}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -55,14 +55,11 @@ def init(
         rowscore init --table orders --output -
     """
     from worker.discovery.choices import candidates, choose, propose
-    from worker.discovery.draft import to_toml
 
     session = session_of(context)
     target = _target(file, session.file, force=force)
     output = session.output(as_json or target is None)
-    url = _url(database)
-    found = _look(output, url)
-    listed = candidates(found)
+    listed = candidates(_look(output, _url(database)))
     chosen = choose(listed, table) or _ask(listed)
     if chosen is None:
         _list(output, listed)
@@ -70,24 +67,13 @@ def init(
             output.document({"candidates": [_candidate(item) for item in listed]})
         raise typer.Exit(2)
     draft = propose(chosen)
-    text = to_toml(draft)
-    _check(text)
-    if target is not None:
-        target.write_text(text, encoding="utf-8")
-    elif not as_json:
-        sys.stdout.write(text)
+    text = _write(draft, None if as_json and file == "-" else target or sys.stdout)
     steps = _next(draft, target, known=database is None and bool(os.environ.get(_VARIABLE)))
     _describe(output, chosen, draft)
     _advise(output, target, steps)
     if as_json:
-        output.document(
-            {
-                "file": None if target is None else str(target),
-                "toml": text,
-                "next": steps,
-                **_candidate(chosen),
-            }
-        )
+        name = None if target is None else str(target)
+        output.document({"file": name, "toml": text, "next": steps, **_candidate(chosen)})
 
 
 def _target(file: str | None, configured: Path | None, *, force: bool) -> Path | None:
@@ -172,13 +158,20 @@ def _rows(table: FoundTable) -> str:
     return f"about {counted(table.estimated_rows, 'row')}" if known else f"{count(None)} number of rows"
 
 
-def _check(text: str) -> None:
-    """What was written is read back before anybody relies on it."""
+def _write(draft: Draft, target: Path | TextIO | None) -> str:
+    """The file's text, written once it has been read back as the configuration that it is meant to be."""
     import tomllib
 
     from worker.config import parse_configuration
+    from worker.discovery.draft import to_toml
 
+    text = to_toml(draft)
     parse_configuration(tomllib.loads(text))
+    if isinstance(target, Path):
+        target.write_text(text, encoding="utf-8")
+    elif target is not None:
+        target.write(text)
+    return text
 
 
 def _describe(output: Output, chosen: Candidate, draft: Draft) -> None:

@@ -123,27 +123,28 @@ def insert_and_score(scene: Scene, narrator: Narrator, size: Size, meter: Meter)
         watch.until_second(size.seconds * DOWN_AT)
         scene.endpoint.process.kill()
         down = meter.tally().now
-        narrator.say(f"{watch.moment}  model killed (SIGKILL), with calls under way", "bad")
+        narrator.say(f"{watch.moment}  model killed (SIGKILL)", "bad")
         watch.until_second(size.seconds * DOWN_AT + down_for)
         narrator.say(
-            f"{watch.moment}  model started again; {watch.now.waiting:,} rows wait, no insert does", "good"
+            f"{watch.moment}  model started again; {watch.now.waiting:,} rows wait for it, no insert does",
+            "good",
         )
         scene.endpoint.start()
         up = meter.tally().now
         watch.until(lambda: not process.alive)
         finished(process)
         narrator.say(f"{watch.moment}  the clients are done: {watch.now.arrived:,} rows arrived")
-        _catch_up(watch)
+        _catch_up(watch, scene)
         narrator.say(f"{watch.moment}  nothing waits any more", "good")
     return Episode(since, down, up, measure.read_report(scene.report("traffic")))
 
 
-def _catch_up(watch: Watch) -> None:
+def _catch_up(watch: Watch, scene: Scene) -> None:
     deadline = time.monotonic() + CATCH_UP
     watch.until(lambda: watch.now.waiting == 0 or time.monotonic() > deadline)
     if watch.now.waiting:
         raise RowscoreError(
-            f"{watch.now.waiting:,} rows still wait after {CATCH_UP:g} s; the workers' log says why"
+            f"{watch.now.waiting:,} rows wait after {CATCH_UP:g} s; see {shown(scene.folder)}/worker.log"
         )
 
 

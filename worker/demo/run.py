@@ -57,7 +57,7 @@ def run_demo(
         if keep:
             _stay(scene, narrator)
         narrator.lines([Line(STOPPING, "dim")])
-    ended = f"Done after {took:.0f} s; its configuration and logs are in {shown(scene.folder)}."
+    ended = f"Done after {took:.0f} s. Configuration and logs are in {shown(scene.folder)}."
     narrator.title(ended)
     return {
         "passed": figures.passed,

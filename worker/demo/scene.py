@@ -165,7 +165,7 @@ def _alone(folder: Path) -> Iterator[None]:
         except OSError:
             file.seek(0)
             raise FolderInUseError(
-                f"{folder} is in use by process {file.read().strip()}; stop that demo or name another --folder"
+                f"{folder} is in use by process {file.read().strip()}; stop it or name another --folder"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

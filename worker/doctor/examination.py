@@ -12,7 +12,7 @@ from worker.doctor import functions, imports, privileges, relations, services
 from worker.doctor.findings import Finding, Findings, Level, error, ok
 from worker.doctor.server import Server, check_connection, check_snapshots, read_server
 from worker.engine import Engine
-from worker.errors import ConfigurationError, DatabaseError, MissingObjectError, RowscoreError
+from worker.errors import ConfigurationError, DatabaseError, RowscoreError
 from worker.materialisation import Materialisation, resolve
 
 _STATEMENT_TIMEOUT = "30s"
@@ -97,7 +97,7 @@ class _Examination:
         try:
             with self._transaction() as transaction:
                 m = resolve(transaction, self.prediction)
-        except (ConfigurationError, MissingObjectError) as refusal:
+        except RowscoreError as refusal:
             yield from relations.explain_refusal(refusal, self.server, located)
             return
         yield from self._materialisation(m, located)

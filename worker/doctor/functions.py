@@ -55,10 +55,13 @@ def check_batching(transaction: Transaction, m: Materialisation, server: Server)
     if function is None or service is None:
         return
     yield from _check_extension(transaction, m, server)
+    if function.label.startswith("aws_"):  # called as it is: nothing of it is the user's to alter
+        return
     signature = f"{function.target}({', '.join(_argument_types(transaction, function, m))})"
     if function.language != "sql":
         message = f"{function.label} is a {function.language} function: {service} is called once for each row"
         yield warning("batch mode", message, "make it LANGUAGE SQL with one SELECT")
+        return
     if function.parallel != "s":
         message = f"{function.label} is {PARALLEL[function.parallel]}: SELECTs that call it use one process"
         yield warning("batch mode", message, f"ALTER FUNCTION {signature} PARALLEL SAFE;")

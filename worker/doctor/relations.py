@@ -11,15 +11,13 @@ from worker.config import Prediction, split_name
 from worker.database import Transaction
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
-from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError, RefusedError
+from worker.errors import PrivilegeError, RefusedError, RowscoreError
 from worker.facts import read_facts, read_registrations, view_address
 from worker.materialisation import Materialisation
 from worker.names import index_name, trigger_name
 from worker.plan import plan_changes
 from worker.refusals import roles_of
 from worker.table import Column, Table, Trigger, read_table
-
-_DENIED = "42501"
 
 
 def describe_table(transaction: Transaction, prediction: Prediction) -> tuple[Table, tuple[Column, ...]]:
@@ -41,18 +39,14 @@ def check_table(table: Table, key: tuple[Column, ...]) -> Findings:
     yield ok("key", ", ".join(f"{column.name} ({column.type})" for column in key))
 
 
-def explain_refusal(
-    refusal: ConfigurationError | MissingObjectError, server: Server, located: Any
-) -> Findings:
+def explain_refusal(refusal: RowscoreError, server: Server, located: Any) -> Findings:
     """Why the prediction's definition does not fit, and the GRANT where a privilege is all that it lacks."""
-    cause = refusal.__cause__
-    denied = getattr(getattr(cause, "orig", None), "sqlstate", None) == _DENIED
-    remedy = (
-        f"GRANT SELECT ON {located.target} TO {server.quoted_role};"
-        if denied and not located.readable
-        else None
-    )
-    yield error("definition", str(refusal), remedy)
+    if isinstance(refusal, PrivilegeError) and not located.readable:
+        what = "may not read a column that an expression of `inputs` or `where` names"
+        remedy = f"GRANT SELECT ON {located.target} TO {server.quoted_role};"
+        yield error("privileges", f"role {server.role} {what}: {refusal}", remedy)
+    else:
+        yield error("definition", str(refusal))
 
 
 def check_applied(transaction: Transaction, m: Materialisation) -> Findings:

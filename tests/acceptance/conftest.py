@@ -1,0 +1,37 @@
+"""What the tests of the command line share: a table of a thousand items, the command beside it, a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Connect
+from tests.support.cli import Cli
+from tests.support.predictions import make_items
+from tests.support.scorer import Scorer
+
+
+@pytest.fixture
+def rows(connect: Connect) -> psycopg.Connection[Any]:
+    """A connection to the database with the table items."""
+    connection = connect()
+    make_items(connection, rows=1000)
+    return connection
+
+
+@pytest.fixture
+def cli(tmp_path: Path, database_url: str, rows: psycopg.Connection[Any]) -> Cli:
+    """The command in a folder of its own."""
+    assert rows.info.dbname in database_url
+    return Cli(tmp_path, database_url)
+
+
+@pytest.fixture
+def scorer() -> Iterator[Scorer]:
+    """A model behind HTTP in this process."""
+    with Scorer() as server:
+        yield server
