@@ -35,7 +35,9 @@ class Statement:
     def render(self, **context: Any) -> str:
         """The SQL for the driver, in its `pyformat` style; a variable that the context lacks is an error."""
         text = self.template.render(**context).strip().replace("%", "%%")
-        return _MARKED.sub(lambda mark: f"%({mark[1].removesuffix('!b')}){'b' if mark[1].endswith('!b') else 's'}", text)
+        return _MARKED.sub(
+            lambda mark: f"%({mark[1].removesuffix('!b')}){'b' if mark[1].endswith('!b') else 's'}", text
+        )
 
     def show(self, **context: Any) -> str:
         """The SQL for people, and for DDL, which binds nothing: parameters are left as `:name`."""
@@ -81,7 +83,9 @@ def load(dialect: str, folder: str | None = None) -> dict[str, Statement]:
     environment.globals |= {name: value for name, value in vars(module).items() if not name.startswith("_")}
     found: dict[str, Statement] = {}
     pattern = "*.sql" if folder is None else f"{dialect}.sql"
-    for entry in sorted(resources.files("sql").joinpath(folder or dialect).iterdir(), key=lambda item: item.name):
+    for entry in sorted(
+        resources.files("sql").joinpath(folder or dialect).iterdir(), key=lambda item: item.name
+    ):
         if not entry.name.endswith(".sql") or (folder and entry.name != pattern):
             continue
         statements = parse(entry.read_text(encoding="utf-8"), environment)

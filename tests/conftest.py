@@ -66,7 +66,7 @@ def connect(database_url: str) -> Iterator[Connect]:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """rowscore's own pool to the test's database; no connection may be checked out when the test ends."""
+    """Rowscore's own pool to the test's database; no connection may be checked out when the test ends."""
     opened = Database(database_url)
     yield opened
     checked_out = opened.engine.pool.checkedout()  # type: ignore[attr-defined]

@@ -59,7 +59,7 @@ class Ahead:
                 taken = self._taken.result()
                 if not isinstance(taken, Idle):
                     self._give_back(taken)
-            except Exception as error:  # noqa: BLE001  whatever it is, the lease runs out by itself
+            except Exception as error:
                 _log.warning("a window read ahead was not handed back", error=str(error))
             self._taken = None
         if self._pool is not None:

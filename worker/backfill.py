@@ -65,7 +65,9 @@ def begin(engine: Engine, name: str | None = None) -> BackfillRun:
         return _read(transaction, m, running_id, resumed=running is not None)
 
 
-def work(engine: Engine, name: str | None, run: BackfillRun, progress: Progress, waits: Callable[[str], None]) -> Summary:
+def work(
+    engine: Engine, name: str | None, run: BackfillRun, progress: Progress, waits: Callable[[str], None]
+) -> Summary:
     """Score windows until the run is finished, the process is told to stop, or a person has to act.
 
     Args:

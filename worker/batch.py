@@ -144,7 +144,9 @@ class BatchScorer:
         """A row that stands alone and still kills its workers is not tried again by itself."""
         taken = identify(self.database, self.m, lease)
         message = f"{lease.attempts - 1} workers died while they scored this row alone"
-        outcomes: list[Outcome] = [RowFailure(errors.FailureClass.ROW_PERMANENT, message) for _ in range(len(taken))]
+        outcomes: list[Outcome] = [
+            RowFailure(errors.FailureClass.ROW_PERMANENT, message) for _ in range(len(taken))
+        ]
         result.taken = len(taken)
         self._write(lease, taken, outcomes, result)
 
@@ -191,7 +193,9 @@ class BatchScorer:
             taken,
             outcomes,
             finish=result.complete,
-            record=lambda transaction, share, written: self._record(transaction, share, lease, result, written),
+            record=lambda transaction, share, written: self._record(
+                transaction, share, lease, result, written
+            ),
             sent=sent,
         )
         result.database_seconds += written.seconds
@@ -232,7 +236,9 @@ class BatchScorer:
             taken.pick(list(failures)),
             outcomes,
             finish=result.complete,
-            record=lambda t, share, w: self._record(t, share, lease, result, Written(scored=scored, failed=w.failed)),
+            record=lambda t, share, w: self._record(
+                t, share, lease, result, Written(scored=scored, failed=w.failed)
+            ),
         )
 
     def _record(
@@ -290,7 +296,9 @@ def _timed(result: BatchResult) -> Iterator[None]:
         result.database_seconds += time.perf_counter() - started
 
 
-def log_batch(transaction: Transaction, m: Materialisation, lease: Lease, owner: str, result: BatchResult) -> None:
+def log_batch(
+    transaction: Transaction, m: Materialisation, lease: Lease, owner: str, result: BatchResult
+) -> None:
     """One line of the bounded batch log."""
     calls = result.statistics
     transaction.execute(

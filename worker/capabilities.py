@@ -187,7 +187,11 @@ class _DateLoader(_OpenEnded, DateBinaryLoader):
     _unit = "D"
 
 
-_LOADERS: dict[str, Any] = {"timestamp": _TimestampLoader, "timestamptz": _TimestamptzLoader, "date": _DateLoader}
+_LOADERS: dict[str, Any] = {
+    "timestamp": _TimestampLoader,
+    "timestamptz": _TimestamptzLoader,
+    "date": _DateLoader,
+}
 
 # The join of a claimed batch to its table must never scan the table: with the planner's choice a batch of 10,000 was
 # a hash join over the whole table (42k rows/s against 195k). JIT costs more than it saves on statements this short.
@@ -211,7 +215,11 @@ class PostgreSQL:
     plan_pins = PLAN_PINS
 
     # Text forms that keys are kept in must not depend on the role's or the database's settings.
-    _ALWAYS: Mapping[str, str | int] = {"DateStyle": "ISO", "IntervalStyle": "postgres", "extra_float_digits": 1}
+    _ALWAYS: Mapping[str, str | int] = {
+        "DateStyle": "ISO",
+        "IntervalStyle": "postgres",
+        "extra_float_digits": 1,
+    }
 
     def connect_arguments(self, application_name: str) -> dict[str, Any]:
         """No prepared statements: a generic plan after five executions is not the plan that was measured."""
@@ -224,7 +232,7 @@ class PostgreSQL:
 
     @contextmanager
     def binary_cursor(self, connection: Connection) -> Iterator[Any]:
-        """psycopg's cursor with binary results."""
+        """Psycopg's cursor with binary results."""
         driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         with driver.cursor(binary=True) as cursor:
             # `text[]` for lists of strings: left unknown, the server would guess from the first use.
@@ -253,7 +261,11 @@ class PostgreSQL:
 
     def sent_value(self, value: Any, kind: OutputType) -> Any:
         """Numbers and booleans as they are; JSON, arrays and vectors in PostgreSQL's own text."""
-        if value is None or kind.kind in _SENT or isinstance(value, str) and kind.kind is not OutputKind.JSON:
+        if (
+            value is None
+            or kind.kind in _SENT
+            or (isinstance(value, str) and kind.kind is not OutputKind.JSON)
+        ):
             return value
         if kind.kind is OutputKind.JSON:
             return json.dumps(value)
@@ -264,7 +276,7 @@ class PostgreSQL:
         return str(value)
 
     def sent_array(self, values: list[Any], sent_type: str) -> Any:
-        """Numbers without NULL packed by numpy (0.14 ms for 5,000 where psycopg's own list takes 0.86), else the list."""
+        """Numbers without NULL packed by numpy (0.14 ms for 5,000, psycopg's own list 0.86), else the list."""
         packed = _PACKED.get(sent_type)
         if packed is None or not values or None in values:
             return values

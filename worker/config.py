@@ -234,9 +234,13 @@ class Prediction(_Section):
         own = [*self.outputs, self.state_column, self.scored_at_column]
         own += [self.version.column] if self.version else []
         if twice := {name for name in own if own.count(name) > 1}:
-            raise ValueError(f"column {sorted(twice)[0]!r} has two roles among outputs, state, scored_at and version")
+            raise ValueError(
+                f"column {sorted(twice)[0]!r} has two roles among outputs, state, scored_at and version"
+            )
         if both := {item.column for item in self.inputs} & set(own):
-            raise ValueError(f"column {sorted(map(str, both))[0]!r} is an input and is written by rowscore as well")
+            raise ValueError(
+                f"column {sorted(map(str, both))[0]!r} is an input and is written by rowscore as well"
+            )
         if self.live and not isinstance(self.model, SqlModel):
             raise ValueError("live = true needs a model of kind sql: the view itself calls it")
         return self
@@ -269,7 +273,11 @@ class Prediction(_Section):
             "inputs": [item.model_dump(mode="json") for item in self.inputs],
             "outputs": self.outputs,
             "where": self.where,
-            "columns": [self.state_column, self.scored_at_column, self.version.column if self.version else None],
+            "columns": [
+                self.state_column,
+                self.scored_at_column,
+                self.version.column if self.version else None,
+            ],
             "model": model,
         }
 
@@ -314,7 +322,9 @@ class Configuration(_Section):
                 return next(iter(self.predictions.values()))
             raise ConfigurationError(f"which prediction? {self.path} has {', '.join(self.predictions)}")
         if name not in self.predictions:
-            raise ConfigurationError(f"{self.path} has no prediction {name!r}; it has {', '.join(self.predictions)}")
+            raise ConfigurationError(
+                f"{self.path} has no prediction {name!r}; it has {', '.join(self.predictions)}"
+            )
         return self.predictions[name]
 
     def database_url(self, prediction: Prediction) -> str:
@@ -371,14 +381,20 @@ def parse_configuration(content: dict[str, Any], path: str = DEFAULT_FILE) -> Co
 def _line(path: str, detail: Any) -> str:
     """One of pydantic's findings as one line: file, key, what was expected."""
     skipped = {"SqlModel", "HttpModel", "PythonModel", "str", "literal[False]", "function-after", "[key]"}
-    parts = [str(part) for part in detail["loc"] if not str(part).startswith("function-") and str(part) not in skipped]
+    parts = [
+        str(part)
+        for part in detail["loc"]
+        if not str(part).startswith("function-") and str(part) not in skipped
+    ]
     message = {
         "extra_forbidden": "unknown key",
         "missing": "is missing",
         "too_short": "must not be empty",
     }.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     got = detail.get("input")
-    if detail["type"] not in ("extra_forbidden", "missing", "value_error", "too_short") and not isinstance(got, dict):
+    if detail["type"] not in ("extra_forbidden", "missing", "value_error", "too_short") and not isinstance(
+        got, dict
+    ):
         message += f" (got {got!r})"
     key = ".".join(parts)
     return f"{path}: {key}: {message}" if key else f"{path}: {message}"

@@ -140,7 +140,7 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Iterator[Transaction]:
-        """A connection outside any transaction, for statements that refuse to run in one (CREATE INDEX CONCURRENTLY)."""
+        """A connection outside any transaction, for statements that refuse one (CREATE INDEX CONCURRENTLY)."""
         with self.translated(), self.engine.connect() as connection:
             yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"), self.capabilities)
 

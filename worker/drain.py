@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from worker import errors
-from worker.batch import BatchResult, BatchScorer
 from worker.ahead import Ahead, Claim
+from worker.batch import BatchResult, BatchScorer
 from worker.controller import Controller
 from worker.database import Database
 from worker.engine import Engine
@@ -20,7 +20,9 @@ from worker.materialisation import Materialisation
 from worker.states import RunKind
 
 _log = logger(__name__)
-READ_AHEAD_UP_TO = 1.0  # seconds a batch: rows that lie read for longer may have changed before they are paid for
+READ_AHEAD_UP_TO = (
+    1.0  # seconds a batch: rows that lie read for longer may have changed before they are paid for
+)
 SHORT_REST = 1.0  # seconds that are sooner waited out than left to the next tick
 _numbers = itertools.count(1)  # two drains of one process are two workers
 
@@ -193,7 +195,9 @@ class Drain:
 
     def _learn(self, rows_per_claim: int, rows_per_call: int | None) -> None:
         with self.database.transaction(lock_timeout="5s") as transaction:
-            transaction.execute(self.m.render("learn"), prediction=self.m.name, claim=rows_per_claim, call=rows_per_call)
+            transaction.execute(
+                self.m.render("learn"), prediction=self.m.name, claim=rows_per_claim, call=rows_per_call
+            )
 
 
 def _steered(controller: Controller, result: BatchResult) -> Controller:

@@ -52,7 +52,9 @@ class Engine:
             return None
         with self._lock:
             if prediction.name not in self._models:
-                self._models[prediction.name] = open_model(kind, list(prediction.outputs), prediction.concurrency)
+                self._models[prediction.name] = open_model(
+                    kind, list(prediction.outputs), prediction.concurrency
+                )
             return self._models[prediction.name]
 
     def dispose(self) -> None:

@@ -71,7 +71,9 @@ def find_function(transaction: Transaction, prediction: Prediction, where: str) 
     schema, name = split_name(model.sql)
     rows = transaction.rows(sql.load(dialect)["find_function"].render(), schema=schema, name=name)
     if not rows:
-        raise MissingObjectError(f"{where}: there is no function {model.sql} on the search path; is its schema missing?")
+        raise MissingObjectError(
+            f"{where}: there is no function {model.sql} on the search path; is its schema missing?"
+        )
     count = len(prediction.inputs)
     for row in rows:
         names = list(row.argument_names or ())[: row.arguments]
@@ -80,7 +82,9 @@ def find_function(transaction: Transaction, prediction: Prediction, where: str) 
         if not row.variadic and not row.arguments - row.defaults <= wanted <= row.arguments:
             continue
         if row.returns_set:
-            raise ConfigurationError(f"{where}: {model.sql} returns a set of rows; one answer a row is needed")
+            raise ConfigurationError(
+                f"{where}: {model.sql} returns a set of rows; one answer a row is needed"
+            )
         return Function(
             oid=row.oid,
             target=f"{sql.quote(row.schema, dialect)}.{sql.quote(row.name, dialect)}",
@@ -110,12 +114,14 @@ def _fields(row: object, prediction: Prediction, where: str, dialect: str) -> tu
     if not composite:
         if len(outputs) > 1:
             raise ConfigurationError(
-                f"{where}: {prediction.model} answers one {getattr(row, 'returns', 'value')} and {len(outputs)} outputs "
+                f"{where}: the function answers one {getattr(row, 'returns', 'value')} and {len(outputs)} outputs "
                 f"are configured; return a composite type with a field for each"
             )
         return ()
     if set(outputs) <= set(fields):
         return tuple(sql.quote(name, dialect) for name in outputs)
     if len(outputs) > len(fields):
-        raise ConfigurationError(f"{where}: the answer has {len(fields)} fields and {len(outputs)} outputs are configured")
+        raise ConfigurationError(
+            f"{where}: the answer has {len(fields)} fields and {len(outputs)} outputs are configured"
+        )
     return tuple(sql.quote(name, dialect) for name in fields[: len(outputs)])

@@ -19,7 +19,9 @@ from worker.rows import Taken
 from worker.writeback import LOCK_PATIENCE, Outcome
 
 _THROTTLED = re.compile(r"throttl|rate exceeded|too many requests|\b429\b", re.IGNORECASE)
-STATEMENT_SHARE = 0.8  # of the lease's time: the statement ends before another worker may take the window over
+STATEMENT_SHARE = (
+    0.8  # of the lease's time: the statement ends before another worker may take the window over
+)
 
 
 class InDatabase:
@@ -61,7 +63,11 @@ class InDatabase:
             ModelError: what the function's error means; see `model_error`.
         """
         limit = f"{int(self.m.prediction.lease_time.total_seconds() * 1000 * STATEMENT_SHARE)}ms"
-        settings = {**self.database.capabilities.plan_pins, "statement_timeout": limit, "lock_timeout": lock_timeout}
+        settings = {
+            **self.database.capabilities.plan_pins,
+            "statement_timeout": limit,
+            "lock_timeout": lock_timeout,
+        }
         try:
             with self.database.transaction(**settings) as transaction:
                 work(transaction, share_prediction(transaction, self.m, lease.generation))
@@ -98,7 +104,10 @@ class InDatabase:
             renew()
             started = time.perf_counter()
             found: list[Taken] = []
-            self.run(lease, lambda transaction, _: found.append(rows.answer(transaction, self.m, lease, window, limit)))
+            self.run(
+                lease,
+                lambda transaction, _: found.append(rows.answer(transaction, self.m, lease, window, limit)),
+            )
             self.note_call(statistics, len(found[0]), started)
             answered.append(found[0])
 
@@ -121,7 +130,7 @@ class InDatabase:
         *,
         presumed: bool,
     ) -> tuple[Taken, dict[int, RowFailure], int]:
-        """Score the window around its poison rows; returns all rows, the failures by place, and how many were written."""
+        """Score the window around its poison rows; returns all rows, failures by place, and how many were written."""
         scored = 0
 
         def update(window: Any, limit: int) -> None:
@@ -129,7 +138,10 @@ class InDatabase:
             renew()
             started = time.perf_counter()
             counts: list[int] = []
-            self.run(lease, lambda transaction, _: counts.append(rows.score(transaction, self.m, lease, window, limit)))
+            self.run(
+                lease,
+                lambda transaction, _: counts.append(rows.score(transaction, self.m, lease, window, limit)),
+            )
             self.note_call(statistics, counts[0], started)
             scored += counts[0]
 
@@ -181,4 +193,3 @@ def model_error(error: errors.DatabaseError) -> errors.ModelError | None:
     if type(error) is errors.DatabaseError and error.sqlstate is not None:
         return errors.ServiceUnavailableError(message)
     return None
-

@@ -114,7 +114,11 @@ class Leases:
             return Idle("the rest is leased to other workers", 1.0)
         if not may_wrap(found.since_wrap, found.wrap_seconds):
             rest = WRAP_REST * found.wrap_seconds - (found.since_wrap or 0.0)
-            return Idle("nothing after the cursor; resting before the next walk from the beginning", rest, resting=True)
+            return Idle(
+                "nothing after the cursor; resting before the next walk from the beginning",
+                rest,
+                resting=True,
+            )
         first = self._find_first(kind, found)
         if first is None:
             return Idle("no rows are waiting", empty=not found.leases_out)
@@ -129,7 +133,9 @@ class Leases:
     def _attempt(self, kind: RunKind, rows: int, first: Key | None) -> Lease | Idle | _EndOfPass:
         with self.database.transaction(**self._settings()) as transaction:
             generation = share_prediction(transaction, self.materialisation).generation
-            run = transaction.row(self._sql("lock_run"), prediction=self.materialisation.name, kind=kind.value)
+            run = transaction.row(
+                self._sql("lock_run"), prediction=self.materialisation.name, kind=kind.value
+            )
             if run is None:
                 return Idle(f"no {kind.value} is running", empty=True)
             out = transaction.execute(self._sql("count_leases"), run=run.id, owner=self.owner).one()
@@ -141,7 +147,9 @@ class Leases:
                 return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
             found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
             if found is None:
-                return _EndOfPass(run.id, _key(run.pos), _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
+                return _EndOfPass(
+                    run.id, _key(run.pos), _key(run.upper), run.since_wrap, run.wrap_seconds, out.out
+                )
             window, count = found
             token = run.token + 1
             transaction.execute(
@@ -152,7 +160,14 @@ class Leases:
             return Lease(run.id, kind, token, window, count, 1, generation)
 
     def _next_window(
-        self, transaction: Transaction, kind: RunKind, run: Any, rows: int, first: Key | None, *, crowded: bool
+        self,
+        transaction: Transaction,
+        kind: RunKind,
+        run: Any,
+        rows: int,
+        first: Key | None,
+        *,
+        crowded: bool,
     ) -> tuple[Window, int] | None:
         """The next rows that no live lease covers. Leases end without the run's lock, so each step looks anew."""
         start, position = ("at", first) if first is not None else ("after", _key(run.pos))
@@ -243,10 +258,10 @@ class Leases:
         pins = self.database.capabilities.plan_pins if kind is RunKind.DRAIN else {}
         with self.database.transaction(**pins) as transaction:
             bounds = bind_key("upper", end.upper) if end.upper is not None else {}
-            anchored = kind is RunKind.DRAIN and end.pos is not None
-            bounds |= bind_key("anchor", end.pos) if anchored and end.pos is not None else {}
             started = time.monotonic()
-            statement = self._sql("first_claimable", claims=kind.claims, upper=end.upper is not None, anchor=anchored)
+            statement = self._sql(
+                "first_claimable", claims=kind.claims, upper=end.upper is not None, anchor=anchored
+            )
             first = transaction.value(statement, **bounds)
             seconds = time.monotonic() - started
         with self.database.transaction() as transaction:
@@ -260,7 +275,9 @@ class Leases:
             LeaseLostError: another worker has taken the window over.
         """
         with self.database.transaction(lock_timeout="5s") as transaction:
-            renewed = transaction.execute(self._sql("renew_lease"), run=lease.run, token=lease.token, ttl=self.ttl)
+            renewed = transaction.execute(
+                self._sql("renew_lease"), run=lease.run, token=lease.token, ttl=self.ttl
+            )
             if not renewed.rowcount:
                 raise LeaseLostError
 
@@ -285,14 +302,15 @@ class _EndOfPass:
     """Nothing lies after the cursor; what the decision to wrap needs."""
 
     run: int
-    pos: Key | None
     upper: Key | None
     since_wrap: float | None
     wrap_seconds: float
     leases_out: int
 
 
-def share_prediction(transaction: Transaction, materialisation: Materialisation, generation: int | None = None) -> Any:
+def share_prediction(
+    transaction: Transaction, materialisation: Materialisation, generation: int | None = None
+) -> Any:
     """The prediction's row, held still against a rescore until the transaction ends.
 
     Args:

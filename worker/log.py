@@ -17,7 +17,9 @@ def logger(name: str) -> Any:
 def configure_log(level: str = "WARNING", *, stream: Any = None) -> None:
     """Send logs of at least this level to stderr (or `stream`): for people on a terminal, as JSON lines elsewhere."""
     target = stream or sys.stderr
-    renderer: Any = structlog.dev.ConsoleRenderer() if target.isatty() else structlog.processors.JSONRenderer()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if target.isatty() else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

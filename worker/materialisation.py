@@ -87,7 +87,9 @@ class Materialisation:
         """The inputs as the worker reads them: types that the driver does not know come as text."""
         pairs = zip(self.inputs, self.input_types, strict=True)
         return tuple(
-            expression if bare_type(sql_type.removesuffix("[]")) in READABLE else f"CAST({expression} AS text)"
+            expression
+            if bare_type(sql_type.removesuffix("[]")) in READABLE
+            else f"CAST({expression} AS text)"
             for (_, expression), sql_type in pairs
         )
 
@@ -97,7 +99,9 @@ class Materialisation:
         parts = [expression for _, expression in self.inputs]
         if self.prediction.where:
             parts.append(f"(({self.prediction.where}) IS TRUE)")
-        plain = [self.table.columns[item.column] for item in self.prediction.inputs if item.column is not None]
+        plain = [
+            self.table.columns[item.column] for item in self.prediction.inputs if item.column is not None
+        ]
         hashable = all(bare_type(sql_type) in HASHABLE for sql_type in self.input_types)
         if hashable and all(column.deterministic for column in plain):
             return f"hash_record_extended(ROW({', '.join(parts)}), 0)", "bigint"
@@ -131,7 +135,9 @@ class Materialisation:
         try:
             return self._rendered[asked]
         except KeyError:
-            text = self._rendered[asked] = sql.load(self.dialect)[statement].render(**{**self.context, **extra})
+            text = self._rendered[asked] = sql.load(self.dialect)[statement].render(
+                **{**self.context, **extra}
+            )
         except TypeError:  # a list among the extras: asked once, at start-up
             text = sql.load(self.dialect)[statement].render(**{**self.context, **extra})
         return text
@@ -171,7 +177,9 @@ def resolve(transaction: Transaction, prediction: Prediction) -> Materialisation
     if isinstance(prediction.model, SqlModel):
         function = find_function(transaction, prediction, f"{where}.model.sql")
     unknown = ("unknown",) * len(prediction.inputs)
-    draft = Materialisation(prediction, table, key, outputs, unknown, function, transaction.capabilities.dialect)
+    draft = Materialisation(
+        prediction, table, key, outputs, unknown, function, transaction.capabilities.dialect
+    )
     return replace(draft, input_types=_input_types(transaction, draft))
 
 
@@ -189,7 +197,9 @@ def _input_types(transaction: Transaction, draft: Materialisation) -> tuple[str,
     return tuple(row[0] for row in rows)
 
 
-def _described(transaction: Transaction, draft: Materialisation, expressions: list[str], label: str) -> list[int]:
+def _described(
+    transaction: Transaction, draft: Materialisation, expressions: list[str], label: str
+) -> list[int]:
     try:
         with transaction.connection.begin_nested():
             return transaction.describe(draft.render("describe_expressions", expressions=expressions))

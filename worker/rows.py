@@ -151,7 +151,11 @@ def count_waiting(transaction: Transaction, m: Materialisation, claims: RowState
 
 
 def fail(
-    transaction: Transaction, m: Materialisation, claims: RowState, taken: Taken, failures: Sequence[RowFailure]
+    transaction: Transaction,
+    m: Materialisation,
+    claims: RowState,
+    taken: Taken,
+    failures: Sequence[RowFailure],
 ) -> int:
     """Quarantine rows with their errors, under the same guard; returns how many were still waiting.
 
@@ -163,7 +167,9 @@ def fail(
     identity = _identity(transaction, m, taken) | ({} if guarded else {"f": [None] * len(taken)})
     marked = transaction.fetch_binary(m.render("mark_failed", claims=claims, guarded=guarded), identity)
     still = {tuple(row[0]) for row in marked}
-    pairs = [(taken.key(place), failure) for place, failure in enumerate(failures) if taken.key(place) in still]
+    pairs = [
+        (taken.key(place), failure) for place, failure in enumerate(failures) if taken.key(place) in still
+    ]
     if pairs:
         transaction.execute(
             m.render("record_failures"),
@@ -195,6 +201,9 @@ def _identity(transaction: Transaction, m: Materialisation, taken: Taken) -> dic
     sent = transaction.capabilities.sent_array
     keys = zip(m.key, taken.keys, strict=True)
     return {
-        **{f"k{place}": sent(values, "bigint" if key.native else "text") for place, (key, values) in enumerate(keys, 1)},
+        **{
+            f"k{place}": sent(values, "bigint" if key.native else "text")
+            for place, (key, values) in enumerate(keys, 1)
+        },
         "f": sent(taken.fingerprints, m.fingerprint[1]),
     }

@@ -136,7 +136,9 @@ class Table:
             bad = [column for column in columns if bare_type(column.base_type) in UNUSABLE_KEYS]
             if not bad:
                 return tuple(self.columns[name] for name in key.columns)
-            unfit = f"{bad[0].name} is {bad[0].type}, which does not compare equal to itself after a round trip"
+            unfit = (
+                f"{bad[0].name} is {bad[0].type}, which does not compare equal to itself after a round trip"
+            )
         raise ConfigurationError(f"{where}: {self.label}: {unfit}; name another unique key with key = [...]")
 
 
@@ -154,7 +156,9 @@ def read_table(transaction: Transaction, schema: str | None, name: str, where: s
         raise MissingObjectError(f"{where}: there is no table {shown} that this role can see")
     if found.kind not in ("r", "p"):
         kinds = {"v": "a view", "m": "a materialised view", "f": "a foreign table"}
-        raise ConfigurationError(f"{where}: {shown} is {kinds.get(found.kind, 'not a table')}; name the table itself")
+        raise ConfigurationError(
+            f"{where}: {shown} is {kinds.get(found.kind, 'not a table')}; name the table itself"
+        )
 
     def read(name: str, kind: type[Any]) -> list[Any]:
         rows = transaction.rows(statements[name].render(), oid=found.oid)

@@ -25,7 +25,11 @@ from worker.rows import Taken
 
 Outcome = Answer | RowFailure | None
 LOCK_PATIENCE = "50ms"
-PAUSES = (0.05, 0.2, 0.8)  # seconds before the answers of held rows are tried again; then they wait for another pass
+PAUSES = (
+    0.05,
+    0.2,
+    0.8,
+)  # seconds before the answers of held rows are tried again; then they wait for another pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,13 @@ class Writeback:
             if last and work.finish:
                 self.leases.finish(transaction, work.lease)
             new = rows.write(
-                transaction, self.m, claims, work.taken_answers, work.answers, past_locks=past_locks, sent=work.sent
+                transaction,
+                self.m,
+                claims,
+                work.taken_answers,
+                work.answers,
+                past_locks=past_locks,
+                sent=work.sent,
             )
             failed = rows.fail(transaction, self.m, claims, work.taken_failures, work.failures) if last else 0
             scored = work.scored + new

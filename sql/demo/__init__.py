@@ -1,0 +1,1 @@
+"""The demo's statements, a file for each dialect."""

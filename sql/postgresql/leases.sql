@@ -47,7 +47,7 @@ SELECT jsonb_build_array({% for k in keys %}CAST((array_agg(q.k{{ loop.index }})
 FROM (SELECT {% for k in keys %}c.{{ k.name|id }} AS k{{ loop.index }}{{ ", " if not loop.last }}{% endfor %}
 
       FROM {{ table }} AS c
-      WHERE {% if pending %}c.{{ state|id }} = {{ states.PENDING.value }}{% else %}true{% endif %}
+      WHERE {% if pending %}c.{{ state|id }} = {{ states.PENDING.value }}{% if not start %} AND {{ from_the_first(keys, "c", state) }}{% endif %}{% else %}true{% endif %}
 
 {% for bounded, name, comparison in ((start, "start", ">" if start == "after" else ">="), (cap, "cap", "<" if cap == "before" else "<="), (upper, "upper", "<=")) if bounded %}
  AND {% if pending %}{{ stated(keys, "c", state) }} {{ comparison }} {{ stated_bound(keys, states.PENDING, name) }}{% else %}{{ key(keys, "c") }} {{ comparison }} {{ bound(keys, name) }}{% endif %}
@@ -59,8 +59,7 @@ FROM (SELECT {% for k in keys %}c.{{ k.name|id }} AS k{{ loop.index }}{{ ", " if
 -- The first key that the run could claim, from the very beginning; walks dead index entries, so outside any lock.
 SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c
 WHERE c.{{ state|id }} = {{ claims.value }}{% if upper %} AND {{ key(keys, "c") }} <= {{ bound(keys, "upper") }}{% endif %}
-{#- True of every row that waits, whatever the key: it keeps the planner to the pending index. #}
-{% if anchor %} AND {{ stated(keys, "c", state) }} > (-1{% for k in keys %}, CAST({{ bind("anchor_" ~ loop.index) }} AS {{ k.cast_type }}){% endfor %}){% endif %}
+{% if claims == states.PENDING %} AND {{ from_the_first(keys, "c", state) }}{% endif %}
 
 ORDER BY {{ key_list(keys, "c") }} LIMIT 1
 

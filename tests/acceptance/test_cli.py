@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.conftest import Connect
 from tests.support.cli import Cli
 from tests.support.deadlines import eventually
 from tests.support.predictions import add_items, states
@@ -163,12 +164,28 @@ def test_failures_are_listed_and_retried(cli: Cli, rows: psycopg.Connection[Any]
     assert cli.call("failures").out == "churn: no row has failed.\n"
 
 
+def test_a_run_does_not_wait_for_rows_that_others_hold(
+    cli: Cli, rows: psycopg.Connection[Any], connect: Connect
+) -> None:
+    cli.call("apply")
+    add_items(rows, 3)
+    holder = connect()
+    with holder.transaction():
+        holder.execute("SELECT FROM items WHERE id = 1002 FOR UPDATE")
+        ended = cli.call("run")
+        assert "2 rows scored" in ended.out
+        assert "held by other sessions" in ended.out
+    assert "1 row scored" in cli.call("run").out
+
+
 def test_sql_lists_the_statements_and_renders_each(cli: Cli) -> None:
     listed = cli.call("sql", "--json").document
     assert listed["write_rows"].startswith("The guarded write")
     assert "there is no statement 'write'; did you mean write_rows" in cli.call("sql", "write", status=2).err
     assert '"public"."items"' in cli.call("sql", "write_rows").out
     assert "apply --dry-run" in cli.call("sql", "drop_view").out
+    for name in ("probe_window", "first_claimable", "read_rows", "score_rows", "count_pending"):
+        assert "{" not in cli.call("sql", name).out, f"{name} is rendered"
 
 
 # --- signals ----------------------------------------------------------------------------------------------

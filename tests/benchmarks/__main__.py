@@ -16,7 +16,13 @@ from tests.benchmarks.contenders import IN_DATABASE, WORKER_SIDE, Outcome
 from worker.demo.servers import DEMO_SETTINGS, PostgresServer
 from worker.log import configure_log
 
-SETTINGS = {**DEMO_SETTINGS, "shared_buffers": "1GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
+SETTINGS = {
+    **DEMO_SETTINGS,
+    "shared_buffers": "1GB",
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+}
 TARGETS = {
     "in-database, 1 worker": 0.8,
     "in-database, 2 workers": 1.2,
@@ -30,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", help="run only the contenders whose name contains this (and the one UPDATE)")
+    parser.add_argument(
+        "--only", help="run only the contenders whose name contains this (and the one UPDATE)"
+    )
     options = parser.parse_args()
     configure_log("ERROR")
     with tempfile.TemporaryDirectory() as folder, PostgresServer(Path(folder), settings=SETTINGS) as server:
@@ -41,10 +49,14 @@ def main() -> None:
             measured = run(connection, url, options)
             report(measured)
             plain, applied = inserts.compare(connection, 5_000)
-            print(f"\ninsert p50: plain {plain * 1e6:.0f} µs, applied {applied * 1e6:.0f} µs: {applied / plain:.2f} times")
+            print(
+                f"\ninsert p50: plain {plain * 1e6:.0f} µs, applied {applied * 1e6:.0f} µs: {applied / plain:.2f} times"
+            )
 
 
-def run(connection: psycopg.Connection[Any], url: str, options: argparse.Namespace) -> dict[str, list[Outcome]]:
+def run(
+    connection: psycopg.Connection[Any], url: str, options: argparse.Namespace
+) -> dict[str, list[Outcome]]:
     """Every contender once a round, each on a fresh table."""
     rows = options.rows
     field: dict[str, tuple[dict[str, str], Callable[[], Outcome]]] = {
@@ -78,7 +90,9 @@ def report(measured: dict[str, list[Outcome]]) -> None:
         each = " ".join(f"{ratio:.2f}" for ratio in ratios)
         slowdown = statistics.median(outcome.slowdown or 1.0 for outcome in outcomes)
         growth = statistics.median(outcome.growth or 1.0 for outcome in outcomes)
-        print(f"{name:24}{statistics.median(ratios):7.2f}{wanted:8.2f}{each:>22}{slowdown:18.2f}{growth:8.2f}")
+        print(
+            f"{name:24}{statistics.median(ratios):7.2f}{wanted:8.2f}{each:>22}{slowdown:18.2f}{growth:8.2f}"
+        )
 
 
 if __name__ == "__main__":

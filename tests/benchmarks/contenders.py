@@ -142,7 +142,9 @@ def _work(url: str, model: dict[str, str], go: Event, results: Any) -> None:
     while (again := Drain(engine, seconds=600, progress=progress).run()).scored:
         scored += again.scored  # windows that the other worker held when this one ran out
     tenth = max(1, (len(times) - 5) // 10)
-    slowdown = float(np.mean(times[-tenth - 1 : -1]) / np.mean(times[5 : 5 + tenth])) if len(times) > 25 else None
+    slowdown = (
+        float(np.mean(times[-tenth - 1 : -1]) / np.mean(times[5 : 5 + tenth])) if len(times) > 25 else None
+    )
     growth = memory[-1] / memory[len(memory) // 10] if memory else 1.0
     results.put({"scored": scored, "slowdown": slowdown, "growth": growth})
     engine.dispose()

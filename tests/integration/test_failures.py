@@ -41,7 +41,9 @@ def poisoned(batch: Batch) -> list[tuple[float]]:
 def test_one_poison_row_among_ten_thousand_on_the_worker_side(database_url: str, connect: Connect) -> None:
     application = connect()
     make_items(application)
-    with opened(configuration(database_url, **PYTHON, max_rows_per_batch=ROWS, max_rows_per_claim=ROWS), poisoned) as engine:
+    with opened(
+        configuration(database_url, **PYTHON, max_rows_per_batch=ROWS, max_rows_per_claim=ROWS), poisoned
+    ) as engine:
         applied(engine)
         application.execute("UPDATE rowscore.learned SET rows_per_claim = %s", [ROWS])
         add_items(application, ROWS)
@@ -52,7 +54,9 @@ def test_one_poison_row_among_ten_thousand_on_the_worker_side(database_url: str,
 
 
 @pytest.mark.parametrize("mode", ["update", "select"])
-def test_one_poison_row_among_ten_thousand_in_the_database(database_url: str, connect: Connect, mode: str) -> None:
+def test_one_poison_row_among_ten_thousand_in_the_database(
+    database_url: str, connect: Connect, mode: str
+) -> None:
     application = connect()
     make_items(application)
     application.execute(
@@ -110,12 +114,15 @@ def test_after_the_last_attempt_a_row_is_not_retried_by_itself(database_url: str
         application.execute("UPDATE rowscore.failure SET next_retry_at = now()")
         retry(engine, None)
         drain(engine)
-        assert application.execute("SELECT attempts, next_retry_at FROM rowscore.failure").fetchone() == (2, None)
+        assert application.execute("SELECT attempts, next_retry_at FROM rowscore.failure").fetchone() == (
+            2,
+            None,
+        )
         assert retry(engine, None) == 0
         assert retry(engine, None, everything=True) == 1
 
 
-def nothing(batch: Batch) -> list[Any]:
+def nothing(_batch: Batch) -> list[Any]:
     return []
 
 
@@ -139,7 +146,7 @@ def pairs(batch: Batch) -> list[tuple[float, float]]:
     return [(1.0, 2.0) for _ in batch.rows]
 
 
-def down(batch: Batch) -> list[tuple[float]]:
+def down(_batch: Batch) -> list[tuple[float]]:
     raise errors.ServiceRefusedError("404 no such model")
 
 
@@ -161,7 +168,10 @@ def test_a_model_that_is_wrong_about_every_row_charges_none(
         application.execute("UPDATE rowscore.circuit SET open_until = now()")
     with opened(configuration(database_url, **PYTHON), add_up) as engine:
         assert drain(engine).scored == 100
-        assert application.execute("SELECT failures, open_until FROM rowscore.circuit").fetchone() == (0, None)
+        assert application.execute("SELECT failures, open_until FROM rowscore.circuit").fetchone() == (
+            0,
+            None,
+        )
 
 
 def sometimes_nan(batch: Batch) -> list[tuple[float]]:
@@ -183,7 +193,10 @@ def test_single_wrong_answers_fail_their_rows_only(database_url: str, connect: C
 def test_a_null_answer_does_not_come_back(database_url: str, connect: Connect) -> None:
     application = connect()
     make_items(application)
-    application.execute("CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE sql AS $$ SELECT NULL::float8 FROM nextval('calls') $$")
+    application.execute(
+        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE sql AS
+        $$ SELECT NULL::float8 FROM nextval('calls') $$"""
+    )
     with opened(configuration(database_url)) as engine:
         applied(engine)
         add_items(application, 50)
@@ -206,7 +219,10 @@ def test_an_answer_that_the_database_rejects_fails_its_row_without_another_call(
         application.execute("UPDATE items SET a = 1e300 WHERE id = 50")
         summary = drain(engine)
         assert (summary.scored, summary.failed, summary.calls) == (78, 22, 1)
-        messages = [row[0] for row in application.execute("SELECT message FROM rowscore.failure ORDER BY 1").fetchall()]
+        messages = [
+            row[0]
+            for row in application.execute("SELECT message FROM rowscore.failure ORDER BY 1").fetchall()
+        ]
         assert any("out of range" in message for message in messages)
         assert any("check constraint" in message for message in messages)
 

@@ -50,7 +50,9 @@ def test_rows_that_a_session_holds_are_stepped_over_and_not_paid_for(
         assert states(application) == {SCORED: 100}
 
 
-def test_the_worker_side_model_is_not_called_for_rows_that_a_session_holds(database_url: str, connect: Connect) -> None:
+def test_the_worker_side_model_is_not_called_for_rows_that_a_session_holds(
+    database_url: str, connect: Connect
+) -> None:
     application = connect()
     make_items(application)
     with opened(configuration(database_url, **PYTHON), add_up) as engine:
@@ -80,9 +82,15 @@ def test_an_update_of_the_inputs_between_read_and_write_leaves_the_row_pending(
         model.released.set()
         summary = running.result()
         assert (summary.scored, summary.lost) == (9, 1)
-        assert application.execute("SELECT p, churn_state FROM items WHERE id = 3").fetchone() == (None, PENDING)
+        assert application.execute("SELECT p, churn_state FROM items WHERE id = 3").fetchone() == (
+            None,
+            PENDING,
+        )
         drain(engine)
-        assert application.execute("SELECT p, churn_state FROM items WHERE id = 3").fetchone() == (1010.0, SCORED)
+        assert application.execute("SELECT p, churn_state FROM items WHERE id = 3").fetchone() == (
+            1010.0,
+            SCORED,
+        )
 
 
 def test_an_update_of_the_inputs_that_bypasses_the_trigger_is_caught_by_the_fingerprint(
@@ -120,13 +128,17 @@ def test_a_row_deleted_meanwhile_stays_deleted(database_url: str, connect: Conne
         assert application.execute("SELECT count(*) FROM items").fetchone() == (4,)
 
 
-def test_a_row_inserted_into_a_live_window_is_scored_on_a_later_pass(database_url: str, connect: Connect) -> None:
+def test_a_row_inserted_into_a_live_window_is_scored_on_a_later_pass(
+    database_url: str, connect: Connect
+) -> None:
     application = connect()
     make_items(application)
     model = Barrier()
     with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
         applied(engine)
-        application.execute("INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE SELECT i, i, 0 FROM generate_series(2, 20, 2) i")
+        application.execute(
+            "INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE SELECT i, i, 0 FROM generate_series(2, 20, 2) i"
+        )
         late = connect(autocommit=False)
         late.execute("INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE VALUES (7, 7, 0)")
         running = pool.submit(drain, engine)
@@ -224,7 +236,9 @@ def test_a_frozen_worker_that_wakes_after_a_new_model_version_writes_nothing(
         assert application.execute("SELECT DISTINCT model FROM items").fetchall() == [("2",)]
 
 
-def test_child_rows_can_be_inserted_while_a_batch_is_being_written(database_url: str, connect: Connect) -> None:
+def test_child_rows_can_be_inserted_while_a_batch_is_being_written(
+    database_url: str, connect: Connect
+) -> None:
     application = connect()
     make_items(application)
     application.execute("CREATE TABLE children (item bigint REFERENCES items)")
@@ -239,7 +253,9 @@ def test_child_rows_can_be_inserted_while_a_batch_is_being_written(database_url:
         applied(engine)
         add_items(application, 10)
         running = pool.submit(drain, engine)
-        while not child.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone()[0]:
+        while not child.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        ).fetchone()[0]:
             pass
         child.execute("INSERT INTO children SELECT id FROM items")
         application.execute("SELECT pg_advisory_unlock(1)")
@@ -283,6 +299,8 @@ def test_stop_hands_the_window_back(database_url: str, connect: Connect) -> None
             summary = drain(one)
         assert reached.is_set()
         assert summary.scored == 10, "what was paid for is written"
-        assert application.execute("SELECT count(*) FROM rowscore.lease WHERE expires_at > now()").fetchone() == (0,)
+        assert application.execute(
+            "SELECT count(*) FROM rowscore.lease WHERE expires_at > now()"
+        ).fetchone() == (0,)
     with opened(config, add_up) as engine:
         assert drain(engine).scored == 20

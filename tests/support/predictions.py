@@ -9,11 +9,11 @@ from typing import Any
 
 import psycopg
 
+from worker.apply import apply
 from worker.config import Configuration, parse_configuration
 from worker.drain import Drain, Summary
 from worker.engine import Engine
 from worker.models.protocol import Batch
-from worker.apply import apply
 
 CALLS = "calls"  # a sequence: nextval is not undone by a rollback, so it counts every call of the function
 
@@ -27,12 +27,16 @@ def configuration(url: str, **overrides: Any) -> Configuration:
         "model": {"sql": "predict"},
     }
     section.update(overrides)
-    return parse_configuration({"database": url, "broker": "redis://127.0.0.1:1/0", "predictions": {"churn": section}})
+    return parse_configuration(
+        {"database": url, "broker": "redis://127.0.0.1:1/0", "predictions": {"churn": section}}
+    )
 
 
 def make_items(connection: psycopg.Connection[Any], rows: int = 0) -> None:
     """The table items with `rows` rows, and the function predict(a, b) = a + b that counts its calls."""
-    connection.execute("CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a float8, b int, note text)")
+    connection.execute(
+        "CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a float8, b int, note text)"
+    )
     connection.execute(f"CREATE SEQUENCE {CALLS}")
     connection.execute(
         f"""CREATE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS
@@ -53,7 +57,9 @@ def calls(connection: psycopg.Connection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
-def states(connection: psycopg.Connection[Any], table: str = "items", column: str = "churn_state") -> dict[int, int]:
+def states(
+    connection: psycopg.Connection[Any], table: str = "items", column: str = "churn_state"
+) -> dict[int, int]:
     """How many rows are in each state."""
     rows = connection.execute(f'SELECT "{column}", count(*) FROM {table} GROUP BY 1').fetchall()
     return {int(state): int(count) for state, count in rows}

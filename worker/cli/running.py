@@ -108,7 +108,7 @@ def _drain(engine: Engine, name: str, until: float, progress: Progress) -> tuple
         ):
             setattr(total, field, getattr(part, field))
         throttled = part.fault is not None and _is_throttled(engine, name)
-        fruitless = 0 if part.batches or throttled else fruitless + 1
+        fruitless = 0 if part.scored + part.failed + part.skipped or throttled else fruitless + 1
         if part.permanent or (math.isinf(until) and (_is_over(part, throttled) or fruitless >= _FRUITLESS)):
             break
         if not part.empty:

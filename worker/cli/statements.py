@@ -92,6 +92,7 @@ def _rendered(statement: Any, materialisation: Any) -> str:
         "claims": RowState.PENDING,
         "pending": True,
         "start": "after",
+        "anchor": False,
         "cap": None,
         "upper": False,
         "guarded": True,

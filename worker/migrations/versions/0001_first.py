@@ -9,7 +9,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-BOUND = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")  # a key as an array of texts, one for each column
+BOUND = sa.JSON().with_variant(
+    postgresql.JSONB(), "postgresql"
+)  # a key as an array of texts, one for each column
 INSTANT = sa.DateTime(timezone=True)
 
 
@@ -59,7 +61,9 @@ def upgrade() -> None:
     )  # fmt: skip
     op.create_table(
         "lease",
-        sa.Column("run_id", sa.BigInteger, sa.ForeignKey(f"{own}run.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column(
+            "run_id", sa.BigInteger, sa.ForeignKey(f"{own}run.id", ondelete="CASCADE"), primary_key=True
+        ),
         sa.Column("token", sa.BigInteger, primary_key=True),
         sa.Column("lo", BOUND, nullable=False, comment="first key, inclusive"),
         sa.Column("hi", BOUND, nullable=False, comment="last key, inclusive"),
@@ -110,7 +114,9 @@ def upgrade() -> None:
         sa.Column("rows_scored", sa.Integer, nullable=False),
         sa.Column("rows_failed", sa.Integer, nullable=False),
         sa.Column("rows_skipped", sa.Integer, nullable=False),
-        sa.Column("rows_lost", sa.Integer, nullable=False, comment="changed, deleted or locked since they were read"),
+        sa.Column(
+            "rows_lost", sa.Integer, nullable=False, comment="changed, deleted or locked since they were read"
+        ),
         sa.Column("calls", sa.Integer, nullable=False),
         sa.Column("call_rows", sa.Integer, nullable=False),
         sa.Column("call_seconds", sa.Float, nullable=False),
