@@ -147,9 +147,7 @@ class Leases:
                 return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
             found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
             if found is None:
-                return _EndOfPass(
-                    run.id, _key(run.pos), _key(run.upper), run.since_wrap, run.wrap_seconds, out.out
-                )
+                return _EndOfPass(run.id, _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
             window, count = found
             token = run.token + 1
             transaction.execute(
@@ -259,9 +257,7 @@ class Leases:
         with self.database.transaction(**pins) as transaction:
             bounds = bind_key("upper", end.upper) if end.upper is not None else {}
             started = time.monotonic()
-            statement = self._sql(
-                "first_claimable", claims=kind.claims, upper=end.upper is not None, anchor=anchored
-            )
+            statement = self._sql("first_claimable", claims=kind.claims, upper=end.upper is not None)
             first = transaction.value(statement, **bounds)
             seconds = time.monotonic() - started
         with self.database.transaction() as transaction:

@@ -49,6 +49,8 @@ SELECT i.indexrelid::oid::bigint AS oid, i.indrelid::oid::bigint AS relation, n.
        ARRAY(SELECT a.attname::text FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, place)
              LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number ORDER BY k.place)
          = CAST(:state AS text) || CAST(:key AS text[])
+       AND NOT EXISTS (SELECT FROM unnest(i.indoption::smallint[]) WITH ORDINALITY AS o(option, place)
+                       WHERE o.option <> CASE WHEN o.place = 1 THEN 0 ELSE 2 END)
        AND coalesce(pg_get_expr(i.indpred, i.indrelid) = '(' || quote_ident(:state) || ' = 0)', false) AS fits
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
@@ -142,8 +144,8 @@ ALTER TABLE {{ table }}
 {% endfor %}
 
 -- name: create_pending_index
--- Holds the rows that wait, in key order, and nothing else (the state leads so that no other index can take its place).
-CREATE INDEX {{ "CONCURRENTLY " if concurrently }}{{ index|id }} ON {{ "ONLY " if only }}{{ table }} ({{ state|id }}{% for k in key %}, {{ k|id }}{% endfor %})
+-- The rows that wait, in key order. The state leads and NULLS come FIRST so that no other index can take its place.
+CREATE INDEX {{ "CONCURRENTLY " if concurrently }}{{ index|id }} ON {{ "ONLY " if only }}{{ table }} ({{ state|id }}{% for k in key %}, {{ k|id }} NULLS FIRST{% endfor %})
 WHERE {{ state|id }} = {{ pending }}
 
 -- name: drop_pending_index

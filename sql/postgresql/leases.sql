@@ -53,7 +53,7 @@ FROM (SELECT {% for k in keys %}c.{{ k.name|id }} AS k{{ loop.index }}{{ ", " if
  AND {% if pending %}{{ stated(keys, "c", state) }} {{ comparison }} {{ stated_bound(keys, states.PENDING, name) }}{% else %}{{ key(keys, "c") }} {{ comparison }} {{ bound(keys, name) }}{% endif %}
 
 {% endfor %}
-      ORDER BY {{ key_list(keys, "c") }} LIMIT :limit) AS q
+      ORDER BY {{ key_order(keys, "c", pending) }} LIMIT :limit) AS q
 
 -- name: first_claimable
 -- The first key that the run could claim, from the very beginning; walks dead index entries, so outside any lock.
@@ -61,7 +61,7 @@ SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c
 WHERE c.{{ state|id }} = {{ claims.value }}{% if upper %} AND {{ key(keys, "c") }} <= {{ bound(keys, "upper") }}{% endif %}
 {% if claims == states.PENDING %} AND {{ from_the_first(keys, "c", state) }}{% endif %}
 
-ORDER BY {{ key_list(keys, "c") }} LIMIT 1
+ORDER BY {{ key_order(keys, "c", claims == states.PENDING) }} LIMIT 1
 
 -- name: last_key
 -- The table's last key now.

@@ -140,3 +140,15 @@ def test_an_unreachable_broker_is_the_doctors_finding(cli: Cli) -> None:
     cli.call("apply")
     found = cli.run("doctor", status=1, CELERY_BROKER_URL=f"redis://:{SECRET}@127.0.0.1:1/0")
     assert "broker" in found.out
+
+
+def test_the_unexpected_is_one_line_with_a_way_to_see_more(cli: Cli) -> None:
+    (cli.folder / "broken.py").write_text("raise RuntimeError('at import')")
+    cli.configure(model={"python": "broken:score"})
+    cli.call("apply")
+    assert "RuntimeError: at import" in cli.error("run", status=1)
+    with cli.started("run", "--verbose") as running:
+        ended = running.end()
+    assert ended.status == 1
+    assert "Traceback" in ended.err
+    assert ended.err.splitlines()[-1] == "rowscore: error: RuntimeError: at import"

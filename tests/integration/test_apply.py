@@ -200,7 +200,7 @@ def test_an_index_over_another_key_is_built_anew(connect: Connect, database: Dat
     apply(database, resolved(database))
     apply(database, resolved(database, key="b"))
     definition = one(connection, "SELECT pg_get_indexdef('rowscore_churn_pending'::regclass)")
-    assert definition.endswith("USING btree (churn_state, b) WHERE (churn_state = 0)")
+    assert definition.endswith("USING btree (churn_state, b NULLS FIRST) WHERE (churn_state = 0)")
 
 
 class CrashError(Exception):

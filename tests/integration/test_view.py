@@ -115,7 +115,8 @@ def test_keys_of_any_kind(connect: Connect, database: Database, columns: str, co
     connection.execute(f"CREATE TABLE items ({columns}, a numeric(8, 2)[], PRIMARY KEY ({composite}))")
     apply(database, resolved(database, inputs=["a"]))
     definition = one(connection, "SELECT pg_get_indexdef('rowscore_churn_pending'::regclass)")
-    assert f"(churn_state, {composite}) WHERE" in definition
+    keys = ", ".join(f"{name} NULLS FIRST" for name in composite.split(", "))
+    assert f"(churn_state, {keys}) WHERE" in definition
 
 
 # --- drift --------------------------------------------------------------------------------------------------
