@@ -30,7 +30,7 @@ check: $(VENV)/.dev  ## Lint, format, types and import directions; no server is 
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(if $(wildcard tests/docs.py tests/docs/__main__.py),$(RUN) -m tests.docs)
 
 format: $(VENV)/.dev  ## Rewrite the code in its one format

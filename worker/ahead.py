@@ -1,7 +1,7 @@
 """Takes the next window while the current one is scored and written; it scores and decides nothing.
 
-Reading and writing keep the database busy, scoring the worker: one worker with both in turn reached 0.33 of the
-one-statement UPDATE, reading ahead more than half of it.
+Where the worker calls the model the window's rows are read as well: reading and writing keep the database busy,
+scoring the worker, so one worker that did them in turn reached 0.33 of the one-statement UPDATE, and reading ahead 0.5.
 """
 
 from __future__ import annotations

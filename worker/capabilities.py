@@ -93,11 +93,14 @@ _BY_CLASS = {
     "08": errors.ConnectionFailedError,
     "28": errors.ConnectionFailedError,
     "57": errors.ConnectionFailedError,
+    "20": errors.DataError,  # a CASE of PL/pgSQL without a branch for the value
     "21": errors.DataError,
     "22": errors.DataError,
     "23": errors.DataError,
+    "2F": errors.DataError,
     "38": errors.DataError,
     "39": errors.DataError,
+    "54": errors.DataError,  # a row's text is too long for a tsvector or an index
     "P0": errors.DataError,
     "XX": errors.DataError,
 }

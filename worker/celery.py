@@ -6,6 +6,7 @@ import worker.peers  # noqa: F401  registers the remote control command, for wor
 from worker.app import connect_signals, create_app
 from worker.config import read_configuration
 from worker.errors import RowscoreError
+from worker.heartbeat import connect_heartbeat
 
 __all__ = ["app"]
 
@@ -15,3 +16,4 @@ except RowscoreError as error:
     sys.stderr.write(f"rowscore: {error}\n")
     raise SystemExit(error.exit_code) from None
 connect_signals(app)
+connect_heartbeat()

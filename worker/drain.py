@@ -148,7 +148,7 @@ class Drain:
                 if isinstance(claim, Idle):
                     self.summary.empty, self.summary.retry_after = claim.empty, claim.retry_after
                     return claim.reason
-                if self.scorer.reads_ahead and self._quick and time.monotonic() - started < self.seconds:
+                if self._quick and time.monotonic() - started < self.seconds:
                     ahead.start(controller.rows)
                 result = self._batch(claim, rows_per_call)
                 controller = _steered(controller, result)
