@@ -142,7 +142,7 @@ class BatchScorer:
 
     def _quarantine(self, lease: Lease, result: BatchResult) -> None:
         """A row that stands alone and still kills its workers is not tried again by itself."""
-        taken = identify(self.database, self.m, lease)
+        taken = identify(self.database, self.m, lease, lease.window, lease.rows)
         message = f"{lease.attempts - 1} workers died while they scored this row alone"
         outcomes: list[Outcome] = [
             RowFailure(errors.FailureClass.ROW_PERMANENT, message) for _ in range(len(taken))

@@ -153,7 +153,7 @@ class Drain:
                 result = self._batch(claim, rows_per_call)
                 controller = _steered(controller, result)
                 rows_per_call = _smaller(self.m.prediction.max_rows_per_batch, result.rows_per_call)
-                fruitless = 0 if result.taken or result.skipped else fruitless + 1
+                fruitless = 0 if result.scored or result.failed or result.skipped else fruitless + 1
                 if reason := self._reason_to_end(result, fruitless, time.monotonic() - started):
                     return reason
             return "it was told to stop"

@@ -33,7 +33,9 @@ def connect_heartbeat(environ: Mapping[str, str] | None = None) -> None:
         file.touch()
 
     def follow(**_: Any) -> None:
-        signals.after_task_publish.connect(touch, weak=False)  # in beat alone: a worker's tasks send messages too
+        signals.after_task_publish.connect(
+            touch, weak=False
+        )  # in beat alone: a worker's tasks send messages too
 
     signals.heartbeat_sent.connect(touch, weak=False)
     signals.beat_init.connect(follow, weak=False)

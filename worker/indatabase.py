@@ -12,7 +12,7 @@ from worker import errors, rows
 from worker.bisection import isolate
 from worker.config import SqlModel
 from worker.database import Database, Transaction
-from worker.leases import Lease, share_prediction
+from worker.leases import Lease, Window, share_prediction
 from worker.materialisation import Materialisation
 from worker.models.protocol import CallStatistics, RowFailure
 from worker.rows import Taken
@@ -99,8 +99,9 @@ class InDatabase:
             presumed: the function worked lately, so a few rows that fail on their own are at fault themselves.
         """
         answered: list[Taken] = []
+        outcomes: list[Outcome] = []
 
-        def select(window: Any, limit: int) -> None:
+        def select(window: Window, limit: int) -> None:
             renew()
             started = time.perf_counter()
             found: list[Taken] = []
@@ -110,16 +111,35 @@ class InDatabase:
             )
             self.note_call(statistics, len(found[0]), started)
             answered.append(found[0])
+            outcomes.extend(tuple(value) for value in found[0].values)
 
-        try:
-            select(lease.window, lease.rows)
-        except errors.RowFaultError:
-            taken, failures = self._isolated(lease, select, stop, presumed=presumed)
-            bad = taken.pick(list(failures))
-            merged = rows.merged([*answered, bad])
-            good = [tuple(value) for part in answered for value in part.values]
-            return merged, [*good, *failures.values()]
-        return answered[0], [tuple(value) for value in answered[0].values]
+        for window, limit in self._unheld(lease):
+            try:
+                select(window, limit)
+            except errors.RowFaultError:
+                taken = identify(self.database, self.m, lease, window, limit)
+                failures = self._isolated(taken, select, stop, presumed=presumed)
+                answered.append(taken.pick(list(failures)))
+                outcomes.extend(failures.values())
+        return (rows.merged(answered) if answered else rows.NOTHING), outcomes
+
+    def _unheld(self, lease: Lease) -> list[tuple[Window, int]]:
+        """The window, or the stretches of it between rows that other sessions hold: those are not paid for."""
+        with self.database.transaction(**self.database.capabilities.plan_pins) as transaction:
+            if rows.claim(transaction, self.m, lease):
+                return [(lease.window, lease.rows)]
+            free = rows.identify(transaction, self.m, lease, lease.window, lease.rows, unheld=True)
+            everything = rows.identify(transaction, self.m, lease, lease.window, lease.rows)
+        ours = {free.key(place) for place in range(len(free))}
+        stretches: list[tuple[Window, int]] = []
+        start = 0
+        for place in range(len(everything) + 1):
+            if place < len(everything) and everything.key(place) in ours:
+                continue
+            if place > start:
+                stretches.append((everything.window(start, place), place - start))
+            start = place + 1
+        return stretches
 
     def isolate(
         self,
@@ -133,7 +153,7 @@ class InDatabase:
         """Score the window around its poison rows; returns all rows, failures by place, and how many were written."""
         scored = 0
 
-        def update(window: Any, limit: int) -> None:
+        def update(window: Window, limit: int) -> None:
             nonlocal scored
             renew()
             started = time.perf_counter()
@@ -145,13 +165,14 @@ class InDatabase:
             self.note_call(statistics, counts[0], started)
             scored += counts[0]
 
-        taken, failures = self._isolated(lease, update, stop, presumed=presumed)
+        taken = identify(self.database, self.m, lease, lease.window, lease.rows)
+        failures = self._isolated(taken, update, stop, presumed=presumed)
         return taken, failures, scored
 
     def _isolated(
-        self, lease: Lease, attempt: Callable[[Any, int], None], stop: threading.Event, *, presumed: bool
-    ) -> tuple[Taken, dict[int, RowFailure]]:
-        taken = identify(self.database, self.m, lease)
+        self, taken: Taken, attempt: Callable[[Window, int], None], stop: threading.Event, *, presumed: bool
+    ) -> dict[int, RowFailure]:
+        """The poison rows among `taken` by their places; the others are in a successful attempt."""
         failures: dict[int, RowFailure] = {}
 
         def convict(place: int, error: errors.RowFaultError) -> None:
@@ -164,17 +185,17 @@ class InDatabase:
             presumed=presumed,
             stop=stop.is_set,
         )
-        return taken, failures
+        return failures
 
 
-def identify(database: Database, m: Materialisation, lease: Lease) -> Taken:
+def identify(database: Database, m: Materialisation, lease: Lease, window: Window, limit: int) -> Taken:
     """The window's rows for bisection; without fingerprints where an input's or `where`'s expression fails itself."""
     try:
         with database.transaction(**database.capabilities.plan_pins) as transaction:
-            return rows.identify(transaction, m, lease)
+            return rows.identify(transaction, m, lease, window, limit)
     except errors.DataError:
         with database.transaction(**database.capabilities.plan_pins) as transaction:
-            return rows.list_keys(transaction, m, lease)
+            return rows.list_keys(transaction, m, lease, window, limit)
 
 
 def model_error(error: errors.DatabaseError) -> errors.ModelError | None:

@@ -63,7 +63,7 @@ class Reader:
 
     def _around(self, lease: Lease) -> tuple[Any, int, Taken]:
         """One row's expression fails (a division by zero): quarantine it, read the others."""
-        known = identify(self.database, self.m, lease)
+        known = identify(self.database, self.m, lease, lease.window, lease.rows)
         parts: list[Taken] = []
         poison: dict[int, RowFailure] = {}
 

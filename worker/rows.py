@@ -48,6 +48,9 @@ class Taken:
         )
 
 
+NOTHING = Taken((), [], [])
+
+
 def merged(parts: Sequence[Taken]) -> Taken:
     """Several parts as one, in the order given."""
     width = len(parts[0].keys)
@@ -68,24 +71,40 @@ def answer(transaction: Transaction, m: Materialisation, lease: Lease, window: W
     return _taken(transaction, m, "answer_rows", lease, window, limit)
 
 
-def identify(transaction: Transaction, m: Materialisation, lease: Lease) -> Taken:
-    """Keys and fingerprints of the window's rows."""
-    return _taken(transaction, m, "list_rows", lease, lease.window, lease.rows)
+def identify(
+    transaction: Transaction,
+    m: Materialisation,
+    lease: Lease,
+    window: Window,
+    limit: int,
+    *,
+    unheld: bool = False,
+) -> Taken:
+    """Keys and fingerprints of the window's rows; with `unheld` of those only that no other session holds."""
+    return _taken(transaction, m, "list_rows", lease, window, limit, unheld=unheld)
 
 
 def _taken(
-    transaction: Transaction, m: Materialisation, statement: str, lease: Lease, window: Window, limit: int
+    transaction: Transaction,
+    m: Materialisation,
+    statement: str,
+    lease: Lease,
+    window: Window,
+    limit: int,
+    **extra: bool,
 ) -> Taken:
-    sql = m.render(statement, claims=lease.kind.claims)
+    sql = m.render(statement, claims=lease.kind.claims, **extra)
     rows = transaction.fetch_binary(sql, {**_bounds(window), "limit": limit})
     width = len(m.key)
     columns = [[row[place] for row in rows] for place in range(width + 1)]
     return Taken(tuple(columns[:width]), columns[width], [row[width + 1 :] for row in rows])
 
 
-def list_keys(transaction: Transaction, m: Materialisation, lease: Lease) -> Taken:
+def list_keys(
+    transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int
+) -> Taken:
     """Keys alone of the window's rows, evaluating nothing that the user wrote: some row makes it fail."""
-    taken = _taken(transaction, m, "list_keys", lease, lease.window, lease.rows)
+    taken = _taken(transaction, m, "list_keys", lease, window, limit)
     return Taken(taken.keys, [None] * len(taken.keys[0]), taken.values)
 
 

@@ -87,11 +87,12 @@ WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ wher
 
 
 -- name: list_rows
--- Keys and fingerprints of the window's rows, for bisection.
+-- Keys and fingerprints of the window's rows, for bisection; or of those only that nobody holds.
 SELECT {{ key_read(keys, "c") }}, {{ fingerprint }} FROM {{ table }} AS c
 WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
-ORDER BY {{ key_order(keys, "c", claims == states.PENDING) }} LIMIT :limit
+ORDER BY {{ key_order(keys, "c", claims == states.PENDING) }} LIMIT :limit{% if unheld %} FOR NO KEY UPDATE OF c SKIP LOCKED{% endif %}
+
 
 -- name: list_keys
 -- Keys of the window's rows with none of the user's expressions, for bisection when an expression itself fails.
