@@ -12,7 +12,13 @@ import numpy as np
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.types.datetime import DateBinaryLoader, TimestampBinaryLoader, TimestamptzBinaryLoader
+from psycopg.types.datetime import (
+    DateBinaryLoader,
+    IntervalBinaryLoader,
+    TimeBinaryLoader,
+    TimestampBinaryLoader,
+    TimestamptzBinaryLoader,
+)
 from psycopg.types.string import StrBinaryDumper, StrDumper
 from sqlalchemy import Connection
 
@@ -190,7 +196,34 @@ class _DateLoader(_OpenEnded, DateBinaryLoader):
     _unit = "D"
 
 
+class _TimeLoader(TimeBinaryLoader):
+    """24:00 is a time of PostgreSQL's and none of Python's."""
+
+    def load(self, data: Any) -> Any:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return "24:00:00"
+
+
+class _IntervalLoader(IntervalBinaryLoader):
+    """`infinity`, and more days than Python's timedelta holds, come as text that PostgreSQL reads."""
+
+    def load(self, data: Any) -> Any:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            microseconds, days, months = struct.unpack("!qii", data)
+            if months == 2**31 - 1:
+                return "infinity"
+            if months == -(2**31):
+                return "-infinity"
+            return f"{months} mons {days} days {microseconds} microseconds"
+
+
 _LOADERS: dict[str, Any] = {
+    "time": _TimeLoader,
+    "interval": _IntervalLoader,
     "timestamp": _TimestampLoader,
     "timestamptz": _TimestamptzLoader,
     "date": _DateLoader,

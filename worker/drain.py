@@ -180,7 +180,10 @@ class Drain:
             return lease
         if not self.scorer.reads_ahead or lease.deadly:
             return Claim(lease, None)
-        return Claim(lease, self.scorer.read(lease))
+        try:
+            return Claim(lease, self.scorer.read(lease))
+        except (errors.ConflictError, errors.LockTimeoutError, errors.StatementTimeoutError):
+            return Claim(lease, None)  # read again when its turn comes, and handed back if that fails too
 
     def _give_back(self, claim: Claim) -> None:
         self.leases.abandon(claim.lease)

@@ -125,11 +125,14 @@ class InDatabase:
 
     def _unheld(self, lease: Lease) -> list[tuple[Window, int]]:
         """The window, or the stretches of it between rows that other sessions hold: those are not paid for."""
-        with self.database.transaction(**self.database.capabilities.plan_pins) as transaction:
-            if rows.claim(transaction, self.m, lease):
-                return [(lease.window, lease.rows)]
-            free = rows.identify(transaction, self.m, lease, lease.window, lease.rows, unheld=True)
-            everything = rows.identify(transaction, self.m, lease, lease.window, lease.rows)
+        try:
+            with self.database.transaction(**self.database.capabilities.plan_pins) as transaction:
+                if rows.claim(transaction, self.m, lease):
+                    return [(lease.window, lease.rows)]
+                free = rows.identify(transaction, self.m, lease, lease.window, lease.rows, unheld=True)
+                everything = rows.identify(transaction, self.m, lease, lease.window, lease.rows)
+        except errors.DataError:  # an expression fails on some row: bisection finds it
+            return [(lease.window, lease.rows)]
         ours = {free.key(place) for place in range(len(free))}
         stretches: list[tuple[Window, int]] = []
         start = 0

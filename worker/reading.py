@@ -42,10 +42,18 @@ class Reader:
         self.m = materialisation
 
     def skip(self, lease: Lease) -> tuple[Any, int]:
-        """The prediction's row (see `share_prediction`), and how many rows `where` excluded."""
-        with self._open() as transaction:
-            share = share_prediction(transaction, self.m, lease.generation)
-            return share, rows.skip(transaction, self.m, lease)
+        """The prediction's row (see `share_prediction`), and how many rows `where` excluded.
+
+        None are where its expression fails on some row: that row is found when the window is scored, and the others
+        are skipped on the next pass.
+        """
+        try:
+            with self._open() as transaction:
+                share = share_prediction(transaction, self.m, lease.generation)
+                return share, rows.skip(transaction, self.m, lease)
+        except errors.DataError:
+            with self._open() as transaction:
+                return share_prediction(transaction, self.m, lease.generation), 0
 
     def read(self, lease: Lease) -> Reading:
         """The rows of the window that are to be scored."""
