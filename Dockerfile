@@ -7,8 +7,8 @@ RUN python -m venv /opt/rowscore
 WORKDIR /build
 # The dependencies first, in a layer that lasts until they change; all are wheels, so there is no compiler here either.
 COPY pyproject.toml constraints.txt ./
-RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > requirements.txt \
+RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+        print(*project["dependencies"], sep="\n")' >requirements.txt \
     && /opt/rowscore/bin/pip install --only-binary :all: -c constraints.txt -r requirements.txt
 COPY . .
 RUN /opt/rowscore/bin/pip install -c constraints.txt .

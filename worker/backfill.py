@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.database import Transaction
-from worker.drain import Drain, Progress, Summary
+from worker.drain import HELD, Drain, Progress, Summary
 from worker.engine import Engine
 from worker.errors import RowscoreError
 from worker.leases import share_prediction
@@ -78,18 +78,18 @@ def work(
         RowscoreError: the model refuses in a way that no waiting mends.
     """
     total = Summary(engine.prediction(name).name)
-    fruitless = 0
+    held = 0
     while not engine.stop.is_set():
         drain = Drain(engine, name, kind=RunKind.BACKFILL, seconds=float("inf"), progress=progress)
         summary = drain.run()
         _merge(total, summary)
-        fruitless = 0 if summary.scored or summary.failed or summary.skipped else fruitless + 1
+        held = held + 1 if summary.ended == HELD else 0
         if summary.empty:
             _finish(drain, run)
             break
         if summary.permanent:
             raise RowscoreError(f"the model cannot be used as it is configured: {summary.fault}")
-        if summary.fault is None and summary.retry_after is None and fruitless >= FRUITLESS_PASSES:
+        if held >= FRUITLESS_PASSES:
             total.ended = "other sessions hold the rows that are left; run it again later"
             break
         if summary.retry_after is not None:

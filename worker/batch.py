@@ -237,7 +237,7 @@ class BatchScorer:
             outcomes,
             finish=result.complete,
             record=lambda t, share, w: self._record(
-                t, share, lease, result, Written(scored=scored, failed=w.failed)
+                t, share, lease, result, Written(scored=scored, failed=w.failed, lost=w.lost)
             ),
         )
 

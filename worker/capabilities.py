@@ -166,6 +166,13 @@ class _PackedDumper(Dumper):
         return obj.data
 
 
+def _far(moment: str) -> str:
+    """Numpy's text of a moment as PostgreSQL writes and reads it: the year before 1 is 1 BC, not 0."""
+    year, _, rest = moment.removeprefix("-").partition("-")
+    number = -int(year) if moment.startswith("-") else int(year)
+    return moment if number > 0 else f"{1 - number:04}-{rest} BC"
+
+
 class _OpenEnded:
     """Mixed into psycopg's loaders: `infinity` and years that Python lacks come as text, not as an error."""
 
@@ -181,7 +188,7 @@ class _OpenEnded:
                 return "infinity"
             if count == -limit:
                 return "-infinity"
-            return str(np.datetime64("2000-01-01") + np.timedelta64(count, self._unit))
+            return _far(str(np.datetime64("2000-01-01") + np.timedelta64(count, self._unit)))
 
 
 class _TimestampLoader(_OpenEnded, TimestampBinaryLoader):
@@ -250,11 +257,12 @@ class PostgreSQL:
     driver_error: type[Exception] = psycopg.Error
     plan_pins = PLAN_PINS
 
-    # Text forms that keys are kept in must not depend on the role's or the database's settings.
+    # Text forms that keys and answers travel in must not depend on the role's or the database's settings.
     _ALWAYS: Mapping[str, str | int] = {
         "DateStyle": "ISO",
         "IntervalStyle": "postgres",
         "extra_float_digits": 1,
+        "array_nulls": "on",
     }
 
     def connect_arguments(self, application_name: str) -> dict[str, Any]:

@@ -266,7 +266,8 @@ class Prediction(_Section):
     def definition(self) -> dict[str, Any]:
         """What decides which value lands in which column: workers that disagree on it must not share rows."""
         model = self.model.model_dump(mode="json")
-        model.pop("timeout", None), model.pop("headers", None), model.pop("attempts", None)
+        for how in ("timeout", "headers", "attempts", "max_bytes", "mode"):  # it decides no value
+            model.pop(how, None)
         return {
             "table": self.table,
             "key": self.key,

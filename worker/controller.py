@@ -14,6 +14,22 @@ GROWTH = 1.5
 BRAKE = 5.0
 
 
+CALL_GROWTH = 1.05
+
+
+def rows_per_call(limit: int, asked: int, found: int) -> int:
+    """The rows of the next model call: what the service was found to take, and slowly back up to the limit.
+
+    Args:
+        limit: the configured `max_rows_per_batch`, or the default.
+        asked: the rows a call of the last batch.
+        found: what the service took of it: less after a 413 or a timeout.
+    """
+    if found < asked:
+        return max(1, min(found, limit))
+    return min(limit, max(asked + 1, int(asked * CALL_GROWTH)))
+
+
 @dataclass(frozen=True, slots=True)
 class Controller:
     """The size of the next claim and what steers it.

@@ -10,8 +10,9 @@ from typing import Any
 
 from worker import errors
 from worker.ahead import Ahead, Claim
-from worker.batch import BatchResult, BatchScorer
+from worker.batch import DEFAULT_ROWS_PER_CALL, BatchResult, BatchScorer
 from worker.controller import Controller
+from worker.controller import rows_per_call as next_rows_per_call
 from worker.database import Database
 from worker.engine import Engine
 from worker.leases import Idle, Leases, share_prediction
@@ -23,6 +24,7 @@ _log = logger(__name__)
 READ_AHEAD_UP_TO = (
     1.0  # seconds a batch: rows that lie read for longer may have changed before they are paid for
 )
+HELD = "the rows that wait are held by other sessions"
 SHORT_REST = 1.0  # seconds that are sooner waited out than left to the next tick
 _numbers = itertools.count(1)  # two drains of one process are two workers
 
@@ -104,7 +106,9 @@ class Drain:
         self.leases = Leases(self.database, self.m, f"{engine.owner}:{next(_numbers)}")
         self.scorer = BatchScorer(self.database, self.m, self.leases, engine.model(prediction), engine.stop)
         self.summary = Summary(self.m.name)
+        self._fruitful_walk = 0
         self._quick = True
+        self._call_limit = prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL
 
     def run(self) -> Summary:
         """Work until there is a reason to end, and say which.
@@ -123,7 +127,7 @@ class Drain:
         _log.info("drain ended", **self.summary.as_dict())
         return self.summary
 
-    def _begin(self) -> tuple[Controller, int | None]:
+    def _begin(self) -> tuple[Controller, int]:
         prediction = self.m.prediction
         with self.database.transaction(lock_timeout="5s") as transaction:
             share = share_prediction(transaction, self.m)
@@ -131,9 +135,9 @@ class Drain:
             self.summary.fault, self.summary.retry_after = share.reason, float(share.circuit_seconds)
         target = prediction.max_lock_time.total_seconds()
         controller = Controller.start(prediction.max_rows_per_claim, target, share.rows_per_claim)
-        return controller, _smaller(prediction.max_rows_per_batch, share.rows_per_call)
+        return controller, min(self._call_limit, share.rows_per_call or self._call_limit)
 
-    def _loop(self, started: float, controller: Controller, rows_per_call: int | None) -> str:
+    def _loop(self, started: float, controller: Controller, rows_per_call: int) -> str:
         if self.summary.fault is not None:  # recorded by an earlier drain, and its pause is not over
             return "the circuit is open: the model is left alone for now"
         learned = controller.rows, rows_per_call
@@ -152,8 +156,11 @@ class Drain:
                     ahead.start(controller.rows)
                 result = self._batch(claim, rows_per_call)
                 controller = _steered(controller, result)
-                rows_per_call = _smaller(self.m.prediction.max_rows_per_batch, result.rows_per_call)
+                found = result.rows_per_call or rows_per_call
+                rows_per_call = next_rows_per_call(self._call_limit, rows_per_call, found)
                 fruitless = 0 if result.scored or result.failed or result.skipped else fruitless + 1
+                if not fruitless:
+                    self._fruitful_walk = self.leases.walks
                 if reason := self._reason_to_end(result, fruitless, time.monotonic() - started):
                     return reason
             return "it was told to stop"
@@ -168,10 +175,16 @@ class Drain:
             self.summary.fault, self.summary.retry_after = str(result.fault), 1.0
             self.summary.permanent = result.fault.failure is errors.FailureClass.SERVICE_PERMANENT
             return f"the model is at fault ({result.fault.failure.value})"
-        if self.kind is RunKind.DRAIN and fruitless > 1:
+        if self._is_held_up(fruitless):
             self.summary.retry_after = 1.0
-            return "the rows that wait are held by other sessions"
+            return HELD
         return "its time is over" if seconds >= self.seconds else None
+
+    def _is_held_up(self, fruitless: int) -> bool:
+        """Two windows of waiting rows with nothing done; of a backfill, whose windows may hold none, a whole walk."""
+        if self.kind is RunKind.DRAIN:
+            return fruitless > 1
+        return bool(fruitless) and self.leases.walks > self._fruitful_walk + 1
 
     def _take(self, rows: int) -> Claim | Idle:
         """The next window, and its rows where they may be read ahead."""
@@ -196,10 +209,12 @@ class Drain:
             self.progress(self.summary, result)
         return result
 
-    def _learn(self, rows_per_claim: int, rows_per_call: int | None) -> None:
+    def _learn(self, rows_per_claim: int, rows_per_call: int) -> None:
+        """Keep the sizes; a call size at its limit is none, so that another limit holds at once."""
+        kept = rows_per_call if rows_per_call < self._call_limit else None
         with self.database.transaction(lock_timeout="5s") as transaction:
             transaction.execute(
-                self.m.render("learn"), prediction=self.m.name, claim=rows_per_claim, call=rows_per_call
+                self.m.render("learn"), prediction=self.m.name, claim=rows_per_claim, call=kept
             )
 
 
@@ -209,8 +224,3 @@ def _steered(controller: Controller, result: BatchResult) -> Controller:
     if isinstance(result.fault, aborts):
         return controller.after_abort()
     return controller.after_batch(result.taken + result.skipped, result.database_seconds)
-
-
-def _smaller(*sizes: int | None) -> int | None:
-    """The smallest of the sizes that are known."""
-    return min((size for size in sizes if size is not None), default=None)

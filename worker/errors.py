@@ -131,6 +131,10 @@ class ServiceTimeoutError(ServiceUnavailableError):
     """The model service took longer than the timeout; fewer rows a call may help."""
 
 
+class ConnectionDroppedError(ServiceUnavailableError):
+    """The model service closed the connection instead of answering, each time: a row may make it crash."""
+
+
 class PayloadTooLargeError(ModelError):
     """The model service takes fewer bytes or rows a call than were sent."""
 

@@ -99,6 +99,7 @@ class Leases:
         self.materialisation = materialisation
         self.owner = owner
         self.ttl = materialisation.prediction.lease_time.total_seconds()
+        self.walks = 0  # from the beginning that found something to claim
 
     def acquire(self, kind: RunKind, rows: int) -> Lease | Idle:
         """A lease on the next window of about `rows` rows, or why there is none.
@@ -122,6 +123,7 @@ class Leases:
         first = self._find_first(kind, found)
         if first is None:
             return Idle("no rows are waiting", empty=not found.leases_out)
+        self.walks += 1
         found = self._attempt(kind, rows, first=first)
         if isinstance(found, _EndOfPass):
             return Idle("the rest is leased to other workers", 1.0)
@@ -139,7 +141,7 @@ class Leases:
             if run is None:
                 return Idle(f"no {kind.value} is running", empty=True)
             out = transaction.execute(self._sql("count_leases"), run=run.id, owner=self.owner).one()
-            if out.expired:
+            if out.expired and out.live_others < self.materialisation.prediction.workers:
                 expired = transaction.row(self._sql("take_expired_lease"), run=run.id)
                 if expired is not None:
                     return self._take_over(transaction, kind, run, expired, rows, generation)
@@ -209,14 +211,20 @@ class Leases:
     def _take_over(
         self, transaction: Transaction, kind: RunKind, run: Any, expired: Any, rows: int, generation: int
     ) -> Lease:
-        """Take an expired window over; one that keeps coming back is halved until its poison row stands alone."""
+        """Take an expired window over; one that keeps coming back is halved until its poison row stands alone.
+
+        One that holds more rows than are asked for is cut: it may have been too much for one statement.
+        """
         window = Window(tuple(expired.lo), tuple(expired.hi))
         token, attempts = run.token + 1, expired.attempts + 1
-        seen = self._probe(transaction, kind, max(rows, 2), ("at", window.lo), ("until", window.hi))
+        limit = max(rows, 2)
+        seen = self._probe(transaction, kind, limit + 1, ("at", window.lo), ("until", window.hi))
         count = seen[1] if seen else 0
         if attempts > SPLIT_AFTER and count > 1:
-            window, count = self._split(transaction, kind, run, window, count)
+            window, count = self._split(transaction, kind, run, window, (count + 1) // 2, SPLIT_AFTER)
             attempts = 1 if count == 1 else attempts
+        elif count > limit:
+            window, count = self._split(transaction, kind, run, window, limit, expired.attempts)
         transaction.execute(
             self._sql("take_over_lease"),
             run=run.id, token=token, hi=json.dumps(window.hi), owner=self.owner, ttl=self.ttl,
@@ -226,20 +234,20 @@ class Leases:
         return Lease(run.id, kind, token, window, max(count, 1), attempts, generation)
 
     def _split(
-        self, transaction: Transaction, kind: RunKind, run: Any, window: Window, count: int
+        self, transaction: Transaction, kind: RunKind, run: Any, window: Window, count: int, attempts: int
     ) -> tuple[Window, int]:
-        """The window's first half; its second becomes a lease of its own that is free to be taken.
+        """The window's first `count` rows; the rest becomes a lease of its own, with `attempts`, free to be taken.
 
         A row that stands alone for the first time starts counting anew: its window died, not it.
         """
-        head = self._probe(transaction, kind, (count + 1) // 2, ("at", window.lo), ("until", window.hi))
+        head = self._probe(transaction, kind, count, ("at", window.lo), ("until", window.hi))
         if head is None:
             return window, count
         tail = self._probe(transaction, kind, 2, ("after", head[0].hi), ("until", window.hi))
         if tail is not None:
-            attempts = 0 if tail[1] == 1 else SPLIT_AFTER
             rest = Window(tail[0].lo, window.hi)
-            self._insert(transaction, run.id, run.token + 2, rest, attempts=attempts, ttl=0.0)
+            fresh = 0 if tail[1] == 1 else attempts
+            self._insert(transaction, run.id, run.token + 2, rest, attempts=fresh, ttl=0.0)
         return Window(window.lo, head[0].hi), head[1]
 
     def _insert(

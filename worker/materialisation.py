@@ -15,6 +15,7 @@ from worker.config import Input, Prediction, SqlModel, split_name
 from worker.database import Transaction, one_line
 from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError
 from worker.function import Function, find_function
+from worker.names import literal
 from worker.states import RowState
 from worker.table import Column, Table, read_table
 
@@ -79,8 +80,8 @@ class Materialisation:
         column = sql.quote(item.column or "", self.dialect)
         if item.default is None:
             return column
-        literal = str(item.default).replace("'", "''")
-        return f"COALESCE({column}, CAST('{literal}' AS {self.table.columns[item.column or ''].type}))"
+        default = literal(str(item.default))
+        return f"COALESCE({column}, CAST({default} AS {self.table.columns[item.column or ''].type}))"
 
     @cached_property
     def read_inputs(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from worker.leases import Lease, Window, share_prediction
 from worker.materialisation import Materialisation
 from worker.models.protocol import RowFailure
 from worker.rows import Taken
+from worker.writeback import mark_failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,10 @@ class Reader:
             poison[place] = RowFailure(error.failure, str(error))
 
         isolate(len(known), attempt, convict, proven=True)
+        bad = known.pick(list(poison))
+        failed, _ = mark_failed(self.database, self.m, lease, bad, list(poison.values()))
         with self._open() as transaction:
             share = share_prediction(transaction, self.m, lease.generation)
-            bad = known.pick(list(poison))
-            failed = rows.fail(transaction, self.m, lease.kind.claims, bad, list(poison.values()))
         return share, failed, rows.merged([*parts, known.pick([])])
 
     def _part(self, transaction: Transaction, lease: Lease, window: Window, limit: int) -> Taken:

@@ -190,16 +190,23 @@ def fail(
         (taken.key(place), failure) for place, failure in enumerate(failures) if taken.key(place) in still
     ]
     if pairs:
-        transaction.execute(
-            m.render("record_failures"),
-            prediction=m.name,
-            keys=[json.dumps(key) for key, _ in pairs],
-            classes=[failure.failure.value for _, failure in pairs],
-            messages=[failure.message.replace("\x00", "")[:2000] for _, failure in pairs],
-            retry_after=m.prediction.retry_after.total_seconds(),
-            max_attempts=m.prediction.max_attempts,
-        )
+        record_failures(transaction, m, pairs)
     return len(pairs)
+
+
+def record_failures(
+    transaction: Transaction, m: Materialisation, failures: Sequence[tuple[Key, RowFailure]]
+) -> None:
+    """Note the errors of rows by their keys; the rows themselves are not touched."""
+    transaction.execute(
+        m.render("record_failures"),
+        prediction=m.name,
+        keys=[json.dumps(key) for key, _ in failures],
+        classes=[failure.failure.value for _, failure in failures],
+        messages=[failure.message.replace("\x00", "")[:2000] for _, failure in failures],
+        retry_after=m.prediction.retry_after.total_seconds(),
+        max_attempts=m.prediction.max_attempts,
+    )
 
 
 def forget_failures(transaction: Transaction, m: Materialisation, window: Window) -> None:

@@ -17,6 +17,7 @@ from worker.answers import OutputType, check_answers
 from worker.bisection import Search, Span
 from worker.distinct import distinct
 from worker.errors import (
+    ConnectionDroppedError,
     ModelError,
     PayloadTooLargeError,
     RowFaultError,
@@ -224,9 +225,10 @@ class _Run:
             self._too_much(span, error)
         elif isinstance(error, ServiceTimeoutError):
             self._too_slow(span, error)
-        elif isinstance(error, RowFaultError):
+        elif isinstance(error, (RowFaultError, ConnectionDroppedError)):
             try:
-                self._search.failed(span, error)
+                suspected = error if isinstance(error, RowFaultError) else RowFaultError(str(error))
+                self._search.failed(span, suspected)
             except ModelError as fault:
                 self._halt(fault)
         elif isinstance(error, ModelError):

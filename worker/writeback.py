@@ -77,11 +77,17 @@ class Writeback:
             GenerationChangedError: the answers are void.
         """
         work = _Work(lease, taken, *_sorted(outcomes), finish=finish, record=record, sent=sent)
-        try:
-            return self._tried(work)
-        except errors.DataError:
-            self._isolate(work)
-            return self._tried(work)
+        for mend in (self._isolate, self._mark):
+            try:
+                return self._tried(work)
+            except errors.DataError:
+                mend(work)
+        return self._tried(work)
+
+    def _mark(self, work: _Work) -> None:
+        """Some row refuses even to be marked as failed."""
+        failed, refused = mark_failed(self.database, self.m, work.lease, work.taken_failures, work.failures)
+        work.marked(failed, refused)
 
     def _tried(self, work: _Work) -> Written:
         """The whole write in one transaction; with SKIP LOCKED and in several where somebody holds rows."""
@@ -117,7 +123,8 @@ class Writeback:
             )
             failed = rows.fail(transaction, self.m, claims, work.taken_failures, work.failures) if last else 0
             scored = work.scored + new
-            written = Written(scored, failed, len(work.answers) + work.isolated - scored)
+            lost = len(work.answers) + work.isolated + work.refused - scored
+            written = Written(scored, work.failed + failed, lost)
             if last:
                 work.record(transaction, share, written)
         work.scored = scored
@@ -154,7 +161,47 @@ class Writeback:
         work.quarantine(poison)
 
     def _open(self) -> Any:
-        return self.database.transaction(**self.database.capabilities.plan_pins, lock_timeout=LOCK_PATIENCE)
+        return _open(self.database)
+
+
+def mark_failed(
+    database: Database, m: Materialisation, lease: Lease, taken: Taken, failures: Sequence[RowFailure]
+) -> tuple[int, int]:
+    """Quarantine rows around those that refuse every UPDATE (a trigger that closes a row for good).
+
+    Such a row goes on waiting, for nothing can be written to it; its error is on record, where people look for it.
+
+    Returns:
+        How many rows were marked, and how many refused.
+    """
+    failed = 0
+    refused: dict[int, RowFailure] = {}
+
+    def attempt(start: int, stop: int) -> None:
+        nonlocal failed
+        part = taken.pick(range(start, stop))
+        try:
+            with _open(database) as transaction:
+                share_prediction(transaction, m, lease.generation)
+                count = rows.fail(transaction, m, lease.kind.claims, part, failures[start:stop])
+        except errors.DataError as error:
+            raise errors.RowRejectedError(f"the row refuses every UPDATE: {error}") from error
+        failed += count
+
+    def convict(place: int, error: errors.RowFaultError) -> None:
+        refused[place] = RowFailure(error.failure, str(error))
+
+    isolate(len(taken), attempt, convict, proven=True)
+    if refused:
+        with _open(database) as transaction:
+            share_prediction(transaction, m, lease.generation)
+            pairs = [(taken.key(place), failure) for place, failure in refused.items()]
+            rows.record_failures(transaction, m, pairs)
+    return failed, len(refused)
+
+
+def _open(database: Database) -> Any:
+    return database.transaction(**database.capabilities.plan_pins, lock_timeout=LOCK_PATIENCE)
 
 
 class _Work:
@@ -178,11 +225,19 @@ class _Work:
         self.record = record
         self.scored = 0
         self.isolated = 0
+        self.failed = 0
+        self.refused = 0
         whole = len(answered) == len(taken)
         self.taken_answers = taken if whole else taken.pick(answered)
         self.answers: list[Any] = [outcomes[place] for place in answered]
         self.taken_failures = taken.pick(failed)
         self.failures: list[Any] = [outcomes[place] for place in failed]
+
+    def marked(self, failed: int, refused: int) -> None:
+        """The failures have been dealt with already; some rows refused."""
+        self.failed += failed
+        self.refused += refused
+        self.taken_failures, self.failures = self.taken_failures.pick([]), []
 
     def quarantine(self, poison: dict[int, RowFailure]) -> None:
         """Turn answers that the database rejects into failures; the others have been written."""

@@ -25,8 +25,9 @@ WHERE l.run_id = :run AND l.expires_at < clock_timestamp()
 ORDER BY l.expires_at, l.token LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: count_leases
--- How many other workers hold leases of the run, whether this one holds any, and whether one has expired.
+-- How many other workers hold leases of the run, live ones and any, how many are out, and how many have expired.
 SELECT count(DISTINCT l.owner) FILTER (WHERE l.owner <> :owner) AS others, count(*) AS out,
+       count(DISTINCT l.owner) FILTER (WHERE l.owner <> :owner AND l.expires_at >= clock_timestamp()) AS live_others,
        count(*) FILTER (WHERE l.expires_at < clock_timestamp()) AS expired
 FROM rowscore.lease l WHERE l.run_id = :run
 

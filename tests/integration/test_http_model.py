@@ -21,6 +21,7 @@ from worker import config
 from worker.answers import OutputKind, OutputType
 from worker.errors import (
     ConfigurationError,
+    ConnectionDroppedError,
     ModelError,
     PayloadTooLargeError,
     RowFaultError,
@@ -278,31 +279,29 @@ _OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n"
         pytest.param(
             body(b"no gzip", Content_Encoding="gzip"), RowFaultError, "content encoding", id="broken gzip"
         ),
-        pytest.param(raw(b""), ServiceUnavailableError, "disconnected|lost", id="closed without an answer"),
+        pytest.param(raw(b""), ConnectionDroppedError, "disconnected|lost", id="closed without an answer"),
         pytest.param(
-            raw(b"HTTP/1.1 200 OK\r\nConte"), ServiceUnavailableError, "127.0.0.1", id="closed in the header"
+            raw(b"HTTP/1.1 200 OK\r\nConte"), ConnectionDroppedError, "127.0.0.1", id="closed in the header"
         ),
         pytest.param(
             raw(_OK + b"Content-Length: 60\r\n\r\n1\n2\n3\n"),
-            ServiceUnavailableError,
+            ConnectionDroppedError,
             "127.0.0.1",
             id="truncated",
         ),
         pytest.param(
             raw(_OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\n1\n2\n\r\n"),
-            ServiceUnavailableError,
+            ConnectionDroppedError,
             "127.0.0.1",
             id="half chunks",
         ),
         pytest.param(
             raw(_OK + b"Content-Length: many\r\n\r\n"),
-            ServiceUnavailableError,
+            ConnectionDroppedError,
             "127.0.0.1",
             id="broken length",
         ),
-        pytest.param(
-            raw(b"SSH-2.0-OpenSSH\r\n"), ServiceUnavailableError, "127.0.0.1", id="another protocol"
-        ),
+        pytest.param(raw(b"SSH-2.0-OpenSSH\r\n"), ConnectionDroppedError, "127.0.0.1", id="another protocol"),
     ],
 )
 def test_what_is_no_answer(
@@ -531,6 +530,31 @@ def test_one_poison_row_among_ten_thousand(server: Server, model: HttpEndpoint) 
     assert len(server.scored) == 9999
     assert scores.statistics.calls == len(server.requests) <= 5 + 2 * 11
     assert len(server.clients) <= 4
+
+
+def test_a_row_on_which_the_endpoint_drops_the_connection_stops_nobody(
+    server: Server, model: HttpEndpoint
+) -> None:
+    def behave(request: Request, rows: Rows) -> None:
+        if any(row[0] == "31" for row in rows):
+            request.raw(b"")
+        else:
+            well(request, rows)
+
+    server.behave = behave
+    patience = Patience(first_wait=0.001, longest_wait=0.002)
+    scores = score(model, numbered(64), OUTPUTS, rows_per_call=64, patience=patience)
+    failed = [row for row, outcome in enumerate(scores.outcomes) if isinstance(outcome, RowFailure)]
+    assert (failed, scores.fault) == ([31], None)
+    assert scores.outcomes[63] == (6.3,)
+
+
+def test_an_endpoint_that_drops_every_connection_charges_no_row(server: Server, model: HttpEndpoint) -> None:
+    server.behave = raw(b"")
+    patience = Patience(first_wait=0.001, longest_wait=0.002)
+    scores = score(model, numbered(64), OUTPUTS, rows_per_call=64, patience=patience)
+    assert isinstance(scores.fault, ServiceUnavailableError)
+    assert set(scores.outcomes) == {None}
 
 
 def test_a_nan_fails_its_row_alone(server: Server, model: HttpEndpoint) -> None:

@@ -87,7 +87,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "claim_rows": CLAIMS,
     "score_rows": CLAIMS,
     "score_rows_in_place": CLAIMS,
-    "list_rows": CLAIMS,
+    "list_rows": {**CLAIMS, "unheld": True},
 }
 
 

@@ -105,7 +105,7 @@ def test_a_row_that_moves_while_its_lock_is_asked_for(database_url: str, connect
     make_predict(application)
     application.execute(
         """CREATE FUNCTION gate(id bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-        IF id = 165 THEN PERFORM pg_advisory_lock_shared(1); PERFORM pg_advisory_unlock_shared(1); END IF;
+        IF id = 165 AND current_query() NOT LIKE '%IS NOT TRUE%' THEN PERFORM pg_advisory_lock_shared(1); PERFORM pg_advisory_unlock_shared(1); END IF;
         RETURN true; END $$"""
     )
     gate = connect()
@@ -116,7 +116,6 @@ def test_a_row_that_moves_while_its_lock_is_asked_for(database_url: str, connect
         application.execute("INSERT INTO items SELECT i, i, 3, 'new' FROM generate_series(160, 169) AS i")
         running = pool.submit(drain, engine)
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        # The first time the skipping statement asks, the second time the one that locks rows: it has its snapshot then.
         eventually(lambda: application.execute(waiting).fetchone() == (1,), "the gate is reached")
         application.execute("UPDATE items SET b = 1 WHERE id = 165")
         gate.execute("SELECT pg_advisory_unlock(1)")
@@ -433,7 +432,7 @@ INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "domain": ("positive", {"7": 7}),
     "range": ("int4range", {"'[1,5)'": "[1,5)"}),
     "timestamptz": ("timestamptz", {"'infinity'": "infinity", "'-infinity'": "-infinity"}),
-    "bc": ("timestamp", {"'0044-03-15 BC'": "-0043-03-15T00:00:00.000000"}),
+    "bc": ("timestamp", {"'0044-03-15 BC'": "0044-03-15T00:00:00.000000 BC"}),
     "dates": ("date", {"'infinity'": "infinity", "'12024-01-01'": "12024-01-01"}),
     "date arrays": ("date[]", {"'{infinity,2024-01-01}'": None}),
     "interval": ("interval", {"'infinity'": "infinity", "'-infinity'": "-infinity"}),
@@ -449,7 +448,6 @@ INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "inet": ("inet", {"'10.0.0.0/8'": None, "'::1'": None}),
     "vector": ("vector(2)", {"'[1,2.5]'": "[1,2.5]"}),
     "tsvector": ("tsvector", {"'b a'": "'a' 'b'"}),
-    "xml": ("xml", {"'<a/>'": "<a/>"}),
     "composite": ("pair", {"ROW(1, 'x,y')": '(1,"x,y")'}),
     "bits": ("bit(3)", {"B'101'": "101"}),
     "name": ("name", {"'n'": "n"}),

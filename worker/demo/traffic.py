@@ -63,9 +63,8 @@ class Plan:
 
     def timetable(self, client: int) -> list[float]:
         """When this client inserts, in seconds since the run began; the clients take turns."""
-        step = self.clients / self.rate
-        first = step * client / self.clients
-        return [first + step * turn for turn in range(max(0, int(np.ceil((self.seconds - first) / step))))]
+        turns = range(client, int(np.ceil(self.seconds * self.rate)) + 1, self.clients)
+        return [moment for turn in turns if (moment := turn / self.rate) < self.seconds]
 
 
 class Client:

@@ -26,6 +26,7 @@ import httpx
 from worker import config
 from worker.errors import (
     ConfigurationError,
+    ConnectionDroppedError,
     PayloadTooLargeError,
     RowFaultError,
     RowRejectedError,
@@ -145,8 +146,10 @@ class HttpEndpoint:
             raise RowFaultError(
                 f"{self._name} answered with a content encoding that cannot be read"
             ) from None
+        except httpx.ConnectError as error:
+            raise ServiceUnavailableError(f"{self._name}: {self._line(str(error))}") from None
         except httpx.TransportError as error:
-            raise ServiceUnavailableError(
+            raise ConnectionDroppedError(
                 f"{self._name}: {self._line(str(error)) or 'connection lost'}"
             ) from None
 

@@ -1,0 +1,59 @@
+"""What the code offers, as the documents must name it: commands, configuration keys, make targets, modules."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tests.docs.documents import ROOT
+from worker.cli import app
+from worker.config import Configuration, HttpModel, Input, Prediction, PythonModel, SqlModel, Version
+
+OWN = ("docker", "docs", "schedules", "sql", "tasks", "tests", "worker")  # folders at the top
+_NOT_KEYS = {"path", "predictions", "kind"}  # set by the program, or a table's own name
+
+
+def commands() -> dict[str, set[str]]:
+    """The command line's commands, each with its options; the options of all under the empty name."""
+    group: Any = typer.main.get_command(app)
+    found = {"": _options(group) | {"-h", "--help"}}
+    return found | {name: _options(command) for name, command in group.commands.items()}
+
+
+def _options(command: Any) -> set[str]:
+    return {option for item in command.params for option in item.opts if option.startswith("-")}
+
+
+def keys() -> dict[str, FieldInfo]:
+    """Every configuration key as README's table writes it, those of tables inside with a dot."""
+    found = _fields(Configuration) | {
+        name: info for name, info in _fields(Prediction).items() if name != "name"
+    }
+    found |= {f"inputs.{name}": info for name, info in _fields(Input).items()}
+    found |= {f"version.{name}": info for name, info in _fields(Version).items()}
+    for kind in (SqlModel, HttpModel, PythonModel):
+        found |= {f"model.{name}": info for name, info in _fields(kind).items()}
+    return found
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {name: info for name, info in model.model_fields.items() if name not in _NOT_KEYS}
+
+
+def targets() -> set[str]:
+    """The Makefile's targets that a person calls."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+
+
+def modules() -> list[str]:
+    """The engine's modules and packages as ARCHITECTURE.md writes them."""
+    worker = ROOT / "worker"
+    files = [path for folder in ("", "models") for path in (worker / folder).glob("*.py")]
+    named = [path.relative_to(ROOT).as_posix() for path in files if not path.name.startswith("__")]
+    packages = [path.parent.name for path in worker.glob("*/__init__.py") if path.parent.name != "models"]
+    return sorted(named) + sorted(f"worker/{name}/" for name in packages)

@@ -1,0 +1,437 @@
+"""Leases: live windows never overlap, the cursor loses no row, whatever workers, servers and roles do meanwhile."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Connect
+from tests.support.deadlines import eventually
+from tests.support.predictions import (
+    add_items,
+    add_up,
+    applied,
+    calls,
+    configuration,
+    drain,
+    make_items,
+    opened,
+    states,
+)
+from worker.database import Database
+from worker.engine import Engine
+from worker.errors import LeaseLostError
+from worker.leases import Idle, Lease, Leases, share_prediction
+from worker.states import RowState, RunKind
+
+PENDING, SCORED = RowState.PENDING.value, RowState.SCORED.value
+OVERLAPS = """
+SELECT count(*) FROM rowscore.lease a JOIN rowscore.lease b ON a.run_id = b.run_id AND a.token < b.token
+WHERE (a.lo ->> 0)::bigint <= (b.hi ->> 0)::bigint AND (b.lo ->> 0)::bigint <= (a.hi ->> 0)::bigint
+"""
+EXPIRE = "UPDATE rowscore.lease SET expires_at = clock_timestamp() - interval '1 s'"
+INSERT = "INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE VALUES (%s, 1, 2) ON CONFLICT DO NOTHING"
+
+
+class Workers:
+    """Several leasing workers that only lease: they end a window by marking its rows themselves."""
+
+    def __init__(self, engine: Engine, count: int) -> None:
+        self.engine = engine
+        self.database = engine.database(engine.prediction())
+        self.m = engine.materialisation(engine.prediction())
+        self.leases = [Leases(self.database, self.m, f"worker-{number}") for number in range(count)]
+        self.held: list[list[Lease]] = [[] for _ in range(count)]
+
+    def acquire(self, worker: int, rows: int) -> Lease | Idle:
+        """One more window for that worker."""
+        found = self.leases[worker].acquire(RunKind.DRAIN, rows)
+        if isinstance(found, Lease):
+            self.held[worker].append(found)
+        return found
+
+    def finish(self, connection: psycopg.Connection[Any], worker: int, lease: Lease) -> bool:
+        """Mark at most as many rows as the lease speaks of, as a batch does, and end the lease."""
+        self.held[worker].remove(lease)
+        connection.execute(
+            """WITH due AS (SELECT id FROM items WHERE churn_state = 0 AND id BETWEEN %s AND %s ORDER BY id LIMIT %s)
+            UPDATE items SET churn_state = 1, p = coalesce(p, 0) + 1 FROM due WHERE items.id = due.id""",
+            [lease.window.lo[0], lease.window.hi[0], lease.rows],
+        )
+        with self.database.transaction() as transaction:
+            return self.leases[worker].finish(transaction, lease)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_live_windows_are_disjoint_and_no_row_is_lost(database_url: str, connect: Connect, seed: int) -> None:
+    chance = random.Random(seed)
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, workers=3, max_rows_per_claim=20)) as engine:
+        applied(engine)
+        workers = Workers(engine, 4)
+        for key in chance.sample(range(1000), 60):
+            application.execute(INSERT, [key])
+        for _ in range(60):
+            worker = chance.randrange(4)
+            step = chance.choice(
+                ["acquire"] * 4 + ["finish"] * 3 + ["insert"] * 2 + ["expire", "abandon", "die", "delete"]
+            )
+            held = workers.held[worker]
+            if step == "acquire":
+                workers.acquire(worker, chance.choice([1, 2, 5, 20]))
+            elif step == "finish" and held:
+                workers.finish(application, worker, chance.choice(held))
+            elif step == "insert":  # ahead of the cursor, behind it, and inside live windows
+                for key in chance.sample(range(1000), 5):
+                    application.execute(INSERT, [key])
+            elif step == "delete":
+                application.execute("DELETE FROM items WHERE id = %s", [chance.randrange(1000)])
+            elif step == "expire":
+                application.execute(EXPIRE + " WHERE token = (SELECT min(token) FROM rowscore.lease)")
+            elif step == "abandon" and held:
+                workers.leases[worker].abandon(held.pop())
+            elif step == "die":
+                held.clear()
+            assert application.execute(OVERLAPS).fetchone() == (0,), step
+            live = application.execute(
+                "SELECT count(DISTINCT owner) FROM rowscore.lease WHERE expires_at > clock_timestamp()"
+            ).fetchone()
+            assert live is not None
+            assert live[0] <= 3
+        application.execute(EXPIRE)
+        application.execute("UPDATE rowscore.run SET wrapped_at = NULL")
+        drain(engine)
+        left = set(states(application)) - {SCORED}
+        assert left <= {RowState.FAILED.value}, "only a row whose workers died again and again is not scored"
+        assert application.execute("SELECT count(*) FROM rowscore.lease").fetchone() == (0,)
+
+
+def lease_all(url: str, owner: str, begin: Any, found: Any) -> None:
+    """A process of its own: leases windows until there are none, ends none, and tells which it had."""
+    with opened(configuration(url, workers=8)) as engine:
+        prediction = engine.prediction()
+        leases = Leases(engine.database(prediction), engine.materialisation(prediction), owner)
+        begin.wait()
+        mine = []
+        while isinstance(lease := leases.acquire(RunKind.DRAIN, 10), Lease):
+            mine.append((int(lease.window.lo[0]), int(lease.window.hi[0]), lease.rows))
+        found.put(mine)
+
+
+def test_processes_that_lease_at_once_share_the_keys_without_overlap(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, workers=8)) as engine:
+        applied(engine)
+    add_items(application, 1000)
+    context = multiprocessing.get_context("spawn")
+    begin, found = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=lease_all, args=(database_url, f"process-{number}", begin, found))
+        for number in range(2)
+    ]
+    for process in processes:
+        process.start()
+    windows = sorted(window for _ in processes for window in found.get(timeout=60))
+    for process in processes:
+        process.join()
+    assert [lo for lo, _, _ in windows] == list(range(1, 1001, 10))
+    assert all(hi == lo + 9 and rows == 10 for lo, hi, rows in windows)
+
+
+def test_a_lease_that_ends_between_two_statements_of_another_worker(
+    database_url: str, connect: Connect
+) -> None:
+    """The other worker waits for the run's row; meanwhile the lease in its way is finished."""
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, workers=4)) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        workers = Workers(engine, 2)
+        add_items(application, 20)
+        first = workers.acquire(0, 5)
+        assert isinstance(first, Lease)
+        application.execute("UPDATE rowscore.run SET pos = NULL")
+        holder = connect(autocommit=False)
+        holder.execute("SELECT FROM rowscore.run FOR UPDATE")
+        running = pool.submit(workers.acquire, 1, 5)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: application.execute(waiting).fetchone() == (1,), "it waits for the run")
+        holder.execute("DELETE FROM rowscore.lease")
+        holder.commit()
+        second = running.result()
+        assert isinstance(second, Lease)
+        assert second.window == first.window, "nobody holds it any more, and its rows wait still"
+        with pytest.raises(LeaseLostError):
+            workers.leases[0].renew(first)
+        assert not workers.finish(application, 0, first)
+        assert application.execute("SELECT count(*) FROM rowscore.lease").fetchone() == (1,)
+
+
+def test_an_expired_lease_whose_owner_is_writing_is_not_taken_over(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, workers=4)) as engine:
+        applied(engine)
+        workers = Workers(engine, 2)
+        add_items(application, 10)
+        first = workers.acquire(0, 5)
+        assert isinstance(first, Lease)
+        application.execute(EXPIRE)
+        with workers.database.transaction() as transaction:
+            assert workers.leases[0].finish(transaction, first)
+            second = workers.acquire(1, 20)
+            assert isinstance(second, Lease)
+            assert (second.window.lo, second.attempts) == (("6",), 1)
+
+
+def test_a_token_that_was_taken_over_neither_renews_nor_ends_the_lease(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, workers=4)) as engine:
+        applied(engine)
+        workers = Workers(engine, 2)
+        add_items(application, 10)
+        old = workers.acquire(0, 20)
+        application.execute(EXPIRE)
+        new = workers.acquire(1, 20)
+        assert isinstance(old, Lease)
+        assert isinstance(new, Lease)
+        assert (new.window, new.attempts) == (old.window, 2)
+        with pytest.raises(LeaseLostError):
+            workers.leases[0].renew(old)
+        workers.leases[0].abandon(old)
+        assert not workers.finish(application, 0, old)
+        workers.leases[1].renew(new)
+        assert application.execute("SELECT token, attempts FROM rowscore.lease").fetchall() == [
+            (new.token, 2)
+        ]
+
+
+def test_a_window_taken_over_is_cut_to_the_rows_that_are_asked_for(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url, workers=4)) as engine:
+        applied(engine)
+        workers = Workers(engine, 1)
+        add_items(application, 100)
+        whole = workers.acquire(0, 100)
+        assert isinstance(whole, Lease)
+        workers.leases[0].abandon(whole)
+        windows = []
+        while isinstance(lease := workers.acquire(0, 30), Lease):
+            windows.append((lease.window.lo[0], lease.window.hi[0], lease.rows, lease.attempts))
+        assert windows == [("1", "30", 30, 1), ("31", "60", 30, 1), ("61", "90", 30, 1), ("91", "100", 10, 1)]
+
+
+def test_an_immutable_function_that_is_too_slow_for_its_lease_gets_smaller_windows(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    application.execute(
+        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql IMMUTABLE AS
+        $$ BEGIN PERFORM pg_sleep(0.005); RETURN a + b; END $$"""
+    )
+    with opened(configuration(database_url, lease_time="1s", max_lock_time="10s")) as engine:
+        applied(engine)
+        application.execute("UPDATE rowscore.learned SET rows_per_claim = 200")
+        add_items(application, 200)
+        for _ in range(4):
+            drain(engine)
+            if states(application) == {SCORED: 200}:
+                break
+    assert states(application) == {SCORED: 200}
+
+
+# --- servers and roles with settings of their own ---------------------------------------------------------
+
+
+@pytest.fixture
+def role(database_url: str, connect: Connect) -> Iterator[str]:
+    """A superuser of this test's own, whose settings the test may spoil."""
+    name = f"tuned_{database_url.rpartition('_')[2]}"
+    connection = connect()
+    connection.execute(f"CREATE ROLE {name} LOGIN SUPERUSER")
+    yield name
+    connection.execute(f"REASSIGN OWNED BY {name} TO postgres")
+    connection.execute(f"DROP ROLE {name}")
+
+
+SETTINGS = {
+    "default_transaction_isolation": "'serializable'",
+    "statement_timeout": "'20s'",
+    "lock_timeout": "'10s'",
+    "idle_in_transaction_session_timeout": "'20s'",
+    "DateStyle": "'German, DMY'",
+    "IntervalStyle": "'sql_standard'",
+    "TimeZone": "'Asia/Kathmandu'",
+    "extra_float_digits": "'-15'",
+    "bytea_output": "'escape'",
+    "standard_conforming_strings": "off",
+    "backslash_quote": "off",
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+    "quote_all_identifiers": "on",
+    "client_min_messages": "'debug1'",
+    "enable_indexscan": "off",
+    "enable_nestloop": "off",
+    "plan_cache_mode": "'force_generic_plan'",
+    "row_security": "off",
+    "search_path": "public, pg_catalog",
+    "synchronous_commit": "off",
+    "work_mem": "'64kB'",
+    "jit_above_cost": "0",
+    "escape_string_warning": "off",
+    "lc_numeric": "'C'",
+}
+KEYED = """
+CREATE TABLE items (at timestamptz, b bytea, i interval, f numeric, a float8, n int, p float8[], t timestamptz,
+  bytes bytea, note text, PRIMARY KEY (at, b, i, f))
+"""
+ROWS = r"""
+INSERT INTO items SELECT '2024-02-03 04:05:06.000007+00'::timestamptz + i * interval '1 day 1 s', decode(md5(i::text), 'hex'),
+  (-i || ' days 03:04:05')::interval, i / 7.0, i / 3.0, 10, NULL, NULL, '\x5c00ff', E'back\\slash ''q''' FROM generate_series(1, 40) AS i
+"""
+
+
+@pytest.mark.parametrize("way", ["update", "select", "worker"])
+def test_a_role_with_settings_of_its_own(database_url: str, connect: Connect, role: str, way: str) -> None:
+    """Composite keys whose texts depend on settings; answers with fractions, NULLs, times and bytes."""
+    application = connect()
+    application.execute(KEYED)
+    application.execute(
+        r"""CREATE FUNCTION predict(a float8, b int, note text, OUT p float8[], OUT t timestamptz, OUT bytes bytea)
+        LANGUAGE sql AS $$ SELECT ARRAY[a, NULL, b], '2024-03-04 05:06:07.000008+00'::timestamptz, decode('5c2700', 'hex') $$"""
+    )
+    for name, value in SETTINGS.items():
+        application.execute(f"ALTER ROLE {role} SET {name} = {value}")
+
+    def answers(batch: Any) -> list[tuple[Any, ...]]:
+        assert {row[2] for row in batch.rows} <= {"back\\slash 'q'"}
+        return [([row[0], None, row[1]], "2024-03-04 05:06:07.000008+00", "\\x5c2700") for row in batch.rows]
+
+    config = configuration(
+        database_url.replace("postgres@", f"{role}@"),
+        model={"python": "tests:none"} if way == "worker" else {"sql": "predict", "mode": way},
+        inputs=["a", {"column": "n", "default": 10}, {"column": "note", "default": "back\\slash 'q'"}],
+        outputs={"p": "float8[]", "t": "timestamptz", "bytes": "bytea"},
+        where="n IS NULL OR n < 100",
+        max_rows_per_claim=7,
+        workers=2,
+    )
+    with opened(config, answers if way == "worker" else None) as engine, ThreadPoolExecutor(2) as pool:
+        applied(engine)
+        application.execute(ROWS)
+        application.execute("UPDATE items SET note = NULL WHERE a < 3")
+        summaries = [running.result() for running in [pool.submit(drain, engine) for _ in range(2)]]
+        last = drain(engine)
+        assert sum(summary.scored for summary in [*summaries, last]) == 40
+        assert sum(summary.failed + summary.lost for summary in summaries) == 0
+        assert states(application) == {SCORED: 40}
+        right = r"p[1] = a AND p[2] IS NULL AND p[3] = 10 AND bytes = '\x5c2700' AND t = '2024-03-04 05:06:07.000008+00'"
+        assert application.execute(f"SELECT count(*) FROM items WHERE {right}").fetchone() == (40,)
+
+
+def test_a_server_whose_default_is_serializable_and_a_pooled_connection_that_keeps_no_settings(
+    database_url: str, connect: Connect
+) -> None:
+    """PgBouncer in transaction mode hands the connection to somebody else after each commit."""
+    application = connect()
+    make_items(application)
+    name = database_url.rpartition("/")[2]
+    application.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    shown = "SELECT name, setting FROM pg_settings WHERE context = 'user' ORDER BY name"
+    database = Database(database_url)
+    for model, function in (({"sql": "predict"}, None), ({"python": "x:y"}, add_up)):
+        with opened(configuration(database_url, model=model, max_rows_per_claim=50), function) as engine:
+            pool = engine.database(engine.prediction())
+            with pool.engine.connect() as connection:
+                before = {row[0]: row[1] for row in connection.exec_driver_sql(shown)}
+            applied(engine)
+            add_items(application, 300)
+            assert drain(engine).scored == 300
+            checked = 0
+            with pool.engine.connect() as one, pool.engine.connect() as two:
+                for connection in (one, two):
+                    after = {row[0]: row[1] for row in connection.exec_driver_sql(shown)}
+                    assert {name: after[name] for name in before} == before
+                    prepared = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements")
+                    assert prepared.scalar() == 0
+                    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                    assert connection.exec_driver_sql(locks).scalar() == 0
+                    checked += 1
+            assert checked == 2
+    database.dispose()
+
+
+def test_many_drains_of_random_sizes_score_each_row_once(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application)
+    config = configuration(database_url, max_rows_per_claim=100, workers=5)
+    stop = threading.Event()
+    with opened(config) as engine, ThreadPoolExecutor(7) as pool:
+        applied(engine)
+
+        def feed() -> None:
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                for _ in range(30):
+                    add_items(connection, 50)
+            stop.set()
+
+        def work(seed: int) -> int:
+            chance, scored = random.Random(seed), 0
+            while True:
+                last = stop.is_set()
+                with psycopg.connect(database_url, autocommit=True) as connection:
+                    size = chance.choice([1, 10, 70])
+                    connection.execute("UPDATE rowscore.learned SET rows_per_claim = %s", [size])
+                summary = drain(engine, seconds=chance.choice([0.0, 0.05, 1.0]))
+                scored += summary.scored
+                if last and summary.empty:
+                    return scored
+
+        feeding = pool.submit(feed)
+        working = [pool.submit(work, seed) for seed in range(6)]
+        feeding.result()
+        total = sum(running.result() for running in working)
+        assert total == 1500
+        assert calls(application) == 1500
+        assert states(application) == {SCORED: 1500}
+
+
+def test_a_prediction_that_is_held_by_a_rescore_makes_workers_wait(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url)) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        add_items(application, 5)
+        holder = connect(autocommit=False)
+        holder.execute("SELECT FROM rowscore.prediction FOR UPDATE")
+        running = pool.submit(drain, engine)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: application.execute(waiting).fetchone() == (1,), "it waits for the prediction")
+        holder.rollback()
+        assert running.result().scored == 5
+        database = engine.database(engine.prediction())
+        with database.transaction() as one, database.transaction() as two:
+            m = engine.materialisation(engine.prediction())
+            assert share_prediction(one, m).generation == share_prediction(two, m).generation
