@@ -220,13 +220,16 @@ class BatchScorer:
                     self.inside.run(lease, whole)
                 except errors.LockTimeoutError:
                     self.inside.run(lease, whole, lock_timeout="5s")
-        except errors.RowFaultError:
+        except errors.RowFaultError as error:
             result.scored = result.taken = result.skipped = 0
-            self._isolate_inside(lease, result, presumed=not shares[0].failures)
+            self._isolate_inside(lease, result, error, presumed=not shares[0].failures)
 
-    def _isolate_inside(self, lease: Lease, result: BatchResult, *, presumed: bool) -> None:
+    def _isolate_inside(
+        self, lease: Lease, result: BatchResult, error: errors.RowFaultError, *, presumed: bool
+    ) -> None:
+        renew = self._renewer(lease)
         taken, failures, scored = self.inside.isolate(
-            lease, result.statistics, self.stop, self._renewer(lease), presumed=presumed
+            lease, result.statistics, self.stop, renew, presumed=presumed, failed=error
         )
         result.taken, result.scored = len(taken), scored
         outcomes: list[Outcome] = list(failures.values())

@@ -168,6 +168,7 @@ def isolate(
     proven: bool = False,
     presumed: bool = False,
     stop: Callable[[], bool] | None = None,
+    failed: RowFaultError | None = None,
 ) -> None:
     """Score the rows 0 to `size`, one call after the other, and hand each poison row to `convict` with its
     error.
@@ -184,12 +185,16 @@ def isolate(
             service (reading, writing).
         presumed: the service answered lately, which is evidence enough for fewer than `WITNESSES` rows.
         stop: asked before each call; once true, the rest is left unscored.
+        failed: the error of an attempt at all the rows that was made already: it is not made again, unless the row
+            stands alone, for only an attempt of its own may convict it.
 
     Raises:
         ServiceUnavailableError: nothing succeeded.
         ServiceRefusedError: nothing succeeded and each single row was rejected.
     """
     search = Search(size, proven=proven, presumed=presumed)
+    if failed is not None and size > 1 and (span := search.next()):
+        search.failed(span, failed)
     try:
         while not (stop and stop()) and (span := search.next()):
             try:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -375,8 +375,19 @@ def parse_configuration(content: dict[str, Any], path: str = DEFAULT_FILE) -> Co
     try:
         return Configuration.model_validate({**content, "path": path})
     except ValidationError as error:
-        lines = dict.fromkeys(_line(path, detail) for detail in error.errors())
+        lines = dict.fromkeys(_line(path, detail) for detail in _telling(error.errors()))
         raise ConfigurationError("\n".join(lines)) from error
+
+
+def _telling(details: Sequence[Any]) -> list[Any]:
+    """Pydantic's findings without those that follow from others: a list whose only item is wrong is not empty."""
+    wrong = [detail["loc"] for detail in details if detail["type"] != "too_short"]
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(loc[: len(detail["loc"])] == detail["loc"] for loc in wrong)
+    ]
 
 
 def _line(path: str, detail: Any) -> str:

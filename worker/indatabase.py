@@ -116,9 +116,9 @@ class InDatabase:
         for window, limit in self._unheld(lease):
             try:
                 select(window, limit)
-            except errors.RowFaultError:
+            except errors.RowFaultError as error:
                 taken = identify(self.database, self.m, lease, window, limit)
-                failures = self._isolated(taken, select, stop, presumed=presumed)
+                failures = self._isolated(taken, select, stop, presumed=presumed, failed=error)
                 answered.append(taken.pick(list(failures)))
                 outcomes.extend(failures.values())
         return (rows.merged(answered) if answered else rows.NOTHING), outcomes
@@ -152,8 +152,14 @@ class InDatabase:
         renew: Callable[[], None],
         *,
         presumed: bool,
+        failed: errors.RowFaultError,
     ) -> tuple[Taken, dict[int, RowFailure], int]:
-        """Score the window around its poison rows; returns all rows, failures by place, and how many were written."""
+        """Score the window around its poison rows; returns all rows, failures by place, and how many were written.
+
+        Args:
+            presumed: see `answers`.
+            failed: the error of the whole window, which is not tried again.
+        """
         scored = 0
 
         def update(window: Window, limit: int) -> None:
@@ -169,11 +175,17 @@ class InDatabase:
             scored += counts[0]
 
         taken = identify(self.database, self.m, lease, lease.window, lease.rows)
-        failures = self._isolated(taken, update, stop, presumed=presumed)
+        failures = self._isolated(taken, update, stop, presumed=presumed, failed=failed)
         return taken, failures, scored
 
     def _isolated(
-        self, taken: Taken, attempt: Callable[[Window, int], None], stop: threading.Event, *, presumed: bool
+        self,
+        taken: Taken,
+        attempt: Callable[[Window, int], None],
+        stop: threading.Event,
+        *,
+        presumed: bool,
+        failed: errors.RowFaultError,
     ) -> dict[int, RowFailure]:
         """The poison rows among `taken` by their places; the others are in a successful attempt."""
         failures: dict[int, RowFailure] = {}
@@ -187,6 +199,7 @@ class InDatabase:
             convict,
             presumed=presumed,
             stop=stop.is_set,
+            failed=failed,
         )
         return failures
 

@@ -140,11 +140,16 @@ class Leases:
             )
             if run is None:
                 return Idle(f"no {kind.value} is running", empty=True)
-            out = transaction.execute(self._sql("count_leases"), run=run.id, owner=self.owner).one()
-            if out.expired and out.live_others < self.materialisation.prediction.workers:
+            while True:
+                out = transaction.execute(self._sql("count_leases"), run=run.id, owner=self.owner).one()
+                if not out.expired or out.live_others >= self.materialisation.prediction.workers:
+                    break
                 expired = transaction.row(self._sql("take_expired_lease"), run=run.id)
-                if expired is not None:
-                    return self._take_over(transaction, kind, run, expired, rows, generation)
+                if expired is None:
+                    break
+                lease = self._take_over(transaction, kind, run, expired, rows, generation)
+                if lease is not None:
+                    return lease
             if out.others >= self.materialisation.prediction.workers:
                 return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
             found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
@@ -210,16 +215,20 @@ class Leases:
 
     def _take_over(
         self, transaction: Transaction, kind: RunKind, run: Any, expired: Any, rows: int, generation: int
-    ) -> Lease:
+    ) -> Lease | None:
         """Take an expired window over; one that keeps coming back is halved until its poison row stands alone.
 
-        One that holds more rows than are asked for is cut: it may have been too much for one statement.
+        One that holds more rows than are asked for is cut: it may have been too much for one statement. One that holds
+        none any more is ended.
         """
         window = Window(tuple(expired.lo), tuple(expired.hi))
         token, attempts = run.token + 1, expired.attempts + 1
         limit = max(rows, 2)
         seen = self._probe(transaction, kind, limit + 1, ("at", window.lo), ("until", window.hi))
-        count = seen[1] if seen else 0
+        if seen is None:
+            transaction.execute(self._sql("finish_lease"), run=run.id, token=expired.token)
+            return None
+        count = seen[1]
         if attempts > SPLIT_AFTER and count > 1:
             window, count = self._split(transaction, kind, run, window, (count + 1) // 2, SPLIT_AFTER)
             attempts = 1 if count == 1 else attempts
@@ -231,7 +240,7 @@ class Leases:
             attempts=attempts, old_token=expired.token,
         )  # fmt: skip
         transaction.execute(self._sql("use_tokens"), run=run.id, token=token + 1)
-        return Lease(run.id, kind, token, window, max(count, 1), attempts, generation)
+        return Lease(run.id, kind, token, window, count, attempts, generation)
 
     def _split(
         self, transaction: Transaction, kind: RunKind, run: Any, window: Window, count: int, attempts: int

@@ -60,7 +60,8 @@ def work(
 def status(connection: psycopg.Connection[Any]) -> list[Any]:
     """Status, total and counts of each backfill."""
     return connection.execute(
-        "SELECT status, rows_total, rows_scored, rows_failed, rows_skipped FROM rowscore.run WHERE kind = 'backfill' ORDER BY id"
+        "SELECT status, rows_total, rows_scored, rows_failed, rows_skipped FROM rowscore.run "
+        "WHERE kind = 'backfill' ORDER BY id"
     ).fetchall()
 
 

@@ -24,7 +24,9 @@ ROWS = 6
 WAYS = ["update", "select", "worker"]
 SCORED, FAILED = RowState.SCORED.value, RowState.FAILED.value
 EXPIRE = "UPDATE rowscore.lease SET expires_at = clock_timestamp() - interval '1 s'"
-OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 def fill(application: psycopg.Connection[Any], kind: str) -> None:
@@ -59,8 +61,8 @@ def test_death_at_each_statement(
         assert code == 0
         usual = calls(application)
         check(application)
-        step = 2 if moment == "before" else 3  # which ones are left out changes with the way
-        first = 1 + WAYS.index(way) % step
+        step = 7  # one in seven, others for each way and moment
+        first = 15 + 2 * WAYS.index(way) + 3 * (moment == "after")  # before that a table is only looked up
         deaths = 0
         for fatal in range(first, statements, step):
             fill(application, kind)
@@ -73,7 +75,7 @@ def test_death_at_each_statement(
             run(engine, kind)
             check(application, f"{moment} statement {fatal}")
             assert calls(application) <= usual + 2 * BATCH, f"{moment} statement {fatal}"
-        assert deaths >= (statements - first) // step - 1, "the children did die"
+        assert deaths >= 0.8 * ((statements - first) // step), "the children did die"
 
 
 def idle(engine: Engine) -> int:

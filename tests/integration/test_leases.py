@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from tests.conftest import Connect
 from tests.support.deadlines import eventually
+from tests.support.dying import children, lease_all
 from tests.support.predictions import (
     add_items,
     add_up,
@@ -57,6 +57,20 @@ class Workers:
             self.held[worker].append(found)
         return found
 
+    def step(self, connection: psycopg.Connection[Any], worker: int, chance: random.Random) -> str:
+        """One thing that a worker does; says which."""
+        held = self.held[worker]
+        step = chance.choice(["acquire"] * 4 + (["finish"] * 3 + ["abandon", "die"]) * bool(held))
+        if step == "acquire":
+            self.acquire(worker, chance.choice([1, 2, 5, 20]))
+        elif step == "finish":
+            self.finish(connection, worker, chance.choice(held))
+        elif step == "abandon":
+            self.leases[worker].abandon(held.pop())
+        else:
+            held.clear()
+        return step
+
     def finish(self, connection: psycopg.Connection[Any], worker: int, lease: Lease) -> bool:
         """Mark at most as many rows as the lease speaks of, as a batch does, and end the lease."""
         self.held[worker].remove(lease)
@@ -67,6 +81,19 @@ class Workers:
         )
         with self.database.transaction() as transaction:
             return self.leases[worker].finish(transaction, lease)
+
+
+def meddle(application: psycopg.Connection[Any], chance: random.Random) -> str:
+    """One thing that happens to leases and rows from outside; says which."""
+    step = chance.choice(["insert", "insert", "expire", "delete"])
+    if step == "insert":  # ahead of the cursor, behind it, and inside live windows
+        for key in chance.sample(range(1000), 5):
+            application.execute(INSERT, [key])
+    elif step == "delete":
+        application.execute("DELETE FROM items WHERE id = %s", [chance.randrange(1000)])
+    else:
+        application.execute(EXPIRE + " WHERE token = (SELECT min(token) FROM rowscore.lease)")
+    return step
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -81,25 +108,8 @@ def test_live_windows_are_disjoint_and_no_row_is_lost(database_url: str, connect
             application.execute(INSERT, [key])
         for _ in range(60):
             worker = chance.randrange(4)
-            step = chance.choice(
-                ["acquire"] * 4 + ["finish"] * 3 + ["insert"] * 2 + ["expire", "abandon", "die", "delete"]
-            )
-            held = workers.held[worker]
-            if step == "acquire":
-                workers.acquire(worker, chance.choice([1, 2, 5, 20]))
-            elif step == "finish" and held:
-                workers.finish(application, worker, chance.choice(held))
-            elif step == "insert":  # ahead of the cursor, behind it, and inside live windows
-                for key in chance.sample(range(1000), 5):
-                    application.execute(INSERT, [key])
-            elif step == "delete":
-                application.execute("DELETE FROM items WHERE id = %s", [chance.randrange(1000)])
-            elif step == "expire":
-                application.execute(EXPIRE + " WHERE token = (SELECT min(token) FROM rowscore.lease)")
-            elif step == "abandon" and held:
-                workers.leases[worker].abandon(held.pop())
-            elif step == "die":
-                held.clear()
+            inside = chance.random() < 0.6
+            step = workers.step(application, worker, chance) if inside else meddle(application, chance)
             assert application.execute(OVERLAPS).fetchone() == (0,), step
             live = application.execute(
                 "SELECT count(DISTINCT owner) FROM rowscore.lease WHERE expires_at > clock_timestamp()"
@@ -114,18 +124,6 @@ def test_live_windows_are_disjoint_and_no_row_is_lost(database_url: str, connect
         assert application.execute("SELECT count(*) FROM rowscore.lease").fetchone() == (0,)
 
 
-def lease_all(url: str, owner: str, begin: Any, found: Any) -> None:
-    """A process of its own: leases windows until there are none, ends none, and tells which it had."""
-    with opened(configuration(url, workers=8)) as engine:
-        prediction = engine.prediction()
-        leases = Leases(engine.database(prediction), engine.materialisation(prediction), owner)
-        begin.wait()
-        mine = []
-        while isinstance(lease := leases.acquire(RunKind.DRAIN, 10), Lease):
-            mine.append((int(lease.window.lo[0]), int(lease.window.hi[0]), lease.rows))
-        found.put(mine)
-
-
 def test_processes_that_lease_at_once_share_the_keys_without_overlap(
     database_url: str, connect: Connect
 ) -> None:
@@ -134,10 +132,9 @@ def test_processes_that_lease_at_once_share_the_keys_without_overlap(
     with opened(configuration(database_url, workers=8)) as engine:
         applied(engine)
     add_items(application, 1000)
-    context = multiprocessing.get_context("spawn")
-    begin, found = context.Barrier(2), context.Queue()
+    begin, found = children.Barrier(2), children.Queue()
     processes = [
-        context.Process(target=lease_all, args=(database_url, f"process-{number}", begin, found))
+        children.Process(target=lease_all, args=(database_url, f"process-{number}", begin, found))
         for number in range(2)
     ]
     for process in processes:
@@ -306,8 +303,10 @@ CREATE TABLE items (at timestamptz, b bytea, i interval, f numeric, a float8, n 
   bytes bytea, note text, PRIMARY KEY (at, b, i, f))
 """
 ROWS = r"""
-INSERT INTO items SELECT '2024-02-03 04:05:06.000007+00'::timestamptz + i * interval '1 day 1 s', decode(md5(i::text), 'hex'),
-  (-i || ' days 03:04:05')::interval, i / 7.0, i / 3.0, 10, NULL, NULL, '\x5c00ff', E'back\\slash ''q''' FROM generate_series(1, 40) AS i
+INSERT INTO items
+SELECT '2024-02-03 04:05:06.000007+00'::timestamptz + i * interval '1 day 1 s', decode(md5(i::text), 'hex'),
+  (-i || ' days 03:04:05')::interval, i / 7.0, i / 3.0, 10, NULL, NULL, '\x5c00ff', E'back\\slash ''q'''
+FROM generate_series(1, 40) AS i
 """
 
 
@@ -318,7 +317,8 @@ def test_a_role_with_settings_of_its_own(database_url: str, connect: Connect, ro
     application.execute(KEYED)
     application.execute(
         r"""CREATE FUNCTION predict(a float8, b int, note text, OUT p float8[], OUT t timestamptz, OUT bytes bytea)
-        LANGUAGE sql AS $$ SELECT ARRAY[a, NULL, b], '2024-03-04 05:06:07.000008+00'::timestamptz, decode('5c2700', 'hex') $$"""
+        LANGUAGE sql AS $$
+        SELECT ARRAY[a, NULL, b], '2024-03-04 05:06:07.000008+00'::timestamptz, decode('5c2700', 'hex') $$"""
     )
     for name, value in SETTINGS.items():
         application.execute(f"ALTER ROLE {role} SET {name} = {value}")
@@ -345,7 +345,8 @@ def test_a_role_with_settings_of_its_own(database_url: str, connect: Connect, ro
         assert sum(summary.scored for summary in [*summaries, last]) == 40
         assert sum(summary.failed + summary.lost for summary in summaries) == 0
         assert states(application) == {SCORED: 40}
-        right = r"p[1] = a AND p[2] IS NULL AND p[3] = 10 AND bytes = '\x5c2700' AND t = '2024-03-04 05:06:07.000008+00'"
+        right = r"p[1] = a AND p[2] IS NULL AND p[3] = 10 AND bytes = '\x5c2700'"
+        right += " AND t = '2024-03-04 05:06:07.000008+00'"
         assert application.execute(f"SELECT count(*) FROM items WHERE {right}").fetchone() == (40,)
 
 

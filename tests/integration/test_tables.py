@@ -105,7 +105,8 @@ def test_a_row_that_moves_while_its_lock_is_asked_for(database_url: str, connect
     make_predict(application)
     application.execute(
         """CREATE FUNCTION gate(id bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-        IF id = 165 AND current_query() NOT LIKE '%IS NOT TRUE%' THEN PERFORM pg_advisory_lock_shared(1); PERFORM pg_advisory_unlock_shared(1); END IF;
+        IF id = 165 AND current_query() NOT LIKE '%IS NOT TRUE%' THEN
+          PERFORM pg_advisory_lock_shared(1); PERFORM pg_advisory_unlock_shared(1); END IF;
         RETURN true; END $$"""
     )
     gate = connect()
@@ -335,7 +336,8 @@ def test_where_on_a_column_that_is_no_input(database_url: str, connect: Connect,
     with opened(config, double_of(way)) as engine:
         applied(engine)
         application.execute(
-            "INSERT INTO items (a, b, note) SELECT i, 1, (ARRAY['long', 'no', NULL])[i % 3 + 1] FROM generate_series(0, 11) i"
+            "INSERT INTO items (a, b, note) "
+            "SELECT i, 1, (ARRAY['long', 'no', NULL])[i % 3 + 1] FROM generate_series(0, 11) AS i"
         )
         summary = drain(engine)
         assert (summary.scored, summary.skipped) == (4, 8)

@@ -1,4 +1,4 @@
-"""A worker in a process of its own that kills itself at a chosen SQL statement, with the model that it calls."""
+"""Workers in processes of their own: one that kills itself at a chosen SQL statement, one that only leases."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ import sql
 from tests.support.predictions import add_up, configuration, drain, opened
 from worker import backfill
 from worker.engine import Engine
+from worker.leases import Lease, Leases
 from worker.models.protocol import Batch
+from worker.states import RunKind
 
 BATCH = 2
 POISON = -1.0
 
-_children = multiprocessing.get_context("forkserver")
-_children.set_forkserver_preload([__name__])
+children = multiprocessing.get_context("forkserver")
+children.set_forkserver_preload([__name__])
 sql.load("postgresql")  # by the fork server, once for all children
 
 
@@ -84,9 +86,21 @@ def die(url: str, way: str, kind: str, fatal: int, moment: str, counted: Any) ->
 
 def child(*arguments: Any) -> tuple[int, int]:
     """Exit code and statements of a child that may have died."""
-    counted = _children.Value("i", 0)
-    process = _children.Process(target=die, args=(*arguments, counted))
+    counted = children.Value("i", 0)
+    process = children.Process(target=die, args=(*arguments, counted))
     process.start()
     process.join(30)
     assert process.exitcode is not None
     return process.exitcode, counted.value
+
+
+def lease_all(url: str, owner: str, begin: Any, found: Any) -> None:
+    """A process of its own: leases windows until there are none, ends none, and tells which it had."""
+    with opened(configuration(url, workers=8)) as engine:
+        prediction = engine.prediction()
+        leases = Leases(engine.database(prediction), engine.materialisation(prediction), owner)
+        begin.wait()
+        mine = []
+        while isinstance(lease := leases.acquire(RunKind.DRAIN, 10), Lease):
+            mine.append((int(lease.window.lo[0]), int(lease.window.hi[0]), lease.rows))
+        found.put(mine)

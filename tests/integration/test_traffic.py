@@ -1,0 +1,105 @@
+"""An application beside two drains: it meets no deadlock, waits for nobody long, and the last state is right."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.conftest import Connect
+from tests.support.predictions import (
+    add_items,
+    add_up,
+    applied,
+    configuration,
+    drain,
+    make_items,
+    opened,
+    states,
+)
+from worker.engine import Engine
+from worker.states import RowState
+
+SECONDS = 3.0
+THREADS = 10
+STATEMENTS = [
+    "UPDATE items SET a = random() WHERE id = ANY (%(ids)s)",  # in whatever order the rows lie
+    "UPDATE items SET note = 'no input' WHERE id = ANY (%(ids)s)",
+    "UPDATE items SET b = b + 1 WHERE id = ANY (%(ids)s)",
+    "DELETE FROM items WHERE id = %(id)s",
+    "INSERT INTO items (a, b) SELECT random(), i FROM generate_series(1, 5) AS i",
+]
+Counts = dict[str, Any]
+
+
+def live(url: str, seed: int, until: float) -> Counts:
+    """One thread of the application: transactions over a few rows each, one after the other.
+
+    So that two of its own threads cannot deadlock each locks its rows first in one order: downwards, for a batch's
+    rows are locked upwards.
+    """
+    chance = random.Random(seed)
+    counts: Counts = {"transactions": 0, "deadlocks": 0, "longest": 0.0}
+    with psycopg.connect(url) as connection:
+        while time.monotonic() < until:
+            ids = sorted(chance.sample(range(1, 3000), 4), reverse=True)
+            started = time.monotonic()
+            try:
+                with connection.transaction():
+                    for key in ids:
+                        connection.execute("SELECT FROM items WHERE id = %s FOR UPDATE", [key])
+                    statement = chance.choice(STATEMENTS)
+                    connection.execute(statement, {"ids": ids, "id": ids[0]})
+            except errors.DeadlockDetected:
+                counts["deadlocks"] += 1
+            counts["transactions"] += 1
+            counts["longest"] = max(counts["longest"], time.monotonic() - started)
+    return counts
+
+
+def score(engine: Engine, stop: threading.Event) -> int:
+    """Drain after drain, as ticks would start them."""
+    scored = 0
+    while not stop.is_set():
+        scored += drain(engine, seconds=0.5).scored
+        stop.wait(0.02)
+    return scored
+
+
+@pytest.mark.parametrize("way", ["update", "select", "worker"])
+def test_an_application_beside_two_drains(database_url: str, connect: Connect, way: str) -> None:
+    application = connect()
+    make_items(application)
+    model = {"python": "tests:none"} if way == "worker" else {"sql": "predict", "mode": way}
+    double = add_up if way == "worker" else None
+    config = configuration(database_url, model=model, max_rows_per_claim=400)
+    stop = threading.Event()
+    seconds = SECONDS if way == "update" else SECONDS / 2
+    with (
+        opened(config, double) as one,
+        opened(config, double) as two,
+        ThreadPoolExecutor(THREADS + 2) as pool,
+    ):
+        applied(one)
+        add_items(application, 3000)
+        drains = [pool.submit(score, engine, stop) for engine in (one, two)]
+        until = time.monotonic() + seconds
+        threads = [pool.submit(live, database_url, seed, until) for seed in range(THREADS)]
+        counts = [running.result() for running in threads]
+        stop.set()
+        scored = sum(running.result() for running in drains)
+        drain(one)
+        drain(one)
+    assert sum(count["deadlocks"] for count in counts) == 0
+    assert sum(count["transactions"] for count in counts) > 200
+    assert max(count["longest"] for count in counts) < 2.0, "seconds; a batch holds its rows for milliseconds"
+    assert scored > 3000
+    assert set(states(application)) == {RowState.SCORED.value}
+    stale = application.execute("SELECT count(*) FROM items WHERE p IS DISTINCT FROM a + b").fetchone()
+    assert stale == (0,)

@@ -1,0 +1,92 @@
+"""The batch controller: it converges on the target, keeps its bounds, and is not fooled by small or single batches."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.controller import BRAKE, FLOOR, GROWTH, START, Controller
+
+ceilings = st.integers(1, 20_000)
+targets = st.floats(0.001, 10.0)
+batches = st.lists(
+    st.one_of(st.none(), st.tuples(st.floats(0.0, 2.0), st.floats(0.0, 100.0))), max_size=60
+)  # None: an abort; else the filled part of the batch, and its seconds
+
+
+@given(ceilings, targets, st.one_of(st.none(), st.integers(0, 1_000_000)), batches)
+def test_the_size_keeps_its_bounds_whatever_happens(
+    ceiling: int, target: float, learned: int | None, events: list[tuple[float, float] | None]
+) -> None:
+    controller = Controller.start(ceiling, target, learned)
+    for happened in events:
+        before = controller.rows
+        assert min(FLOOR, ceiling) <= before <= ceiling
+        if happened is None:
+            controller = controller.after_abort()
+            assert controller.rows == max(min(FLOOR, ceiling), before // 2)
+        else:
+            controller = controller.after_batch(int(before * happened[0]), happened[1])
+            assert controller.rows <= max(before * GROWTH, before)
+    assert min(FLOOR, ceiling) <= controller.rows <= ceiling
+
+
+@given(st.floats(1e-6, 1e-2), st.floats(0.0, 0.02), st.floats(0.05, 2.0), st.integers(1, 10_000))
+def test_it_converges_where_time_follows_the_rows(
+    a_row: float, a_batch: float, target: float, learned: int
+) -> None:
+    """After thirty full batches: at a bound, or within a third of the target, or as near as whole rows come."""
+    controller = Controller.start(10_000, target, learned)
+    for _ in range(30):
+        controller = controller.after_batch(controller.rows, a_batch + a_row * controller.rows)
+    seconds = a_batch + a_row * controller.rows
+    if controller.rows == 10_000:
+        assert seconds <= target * BRAKE
+    elif controller.rows > FLOOR:
+        assert target * 0.66 <= seconds <= target * 1.34
+    else:
+        assert a_batch + a_row * FLOOR * GROWTH >= target * 0.66
+
+
+@given(st.integers(101, 10_000), st.floats(0.0, 1000.0), st.data())
+def test_a_batch_less_than_half_full_says_nothing(rows: int, seconds: float, data: st.DataObject) -> None:
+    controller = Controller.start(10_000, 0.5, rows)
+    taken = data.draw(st.integers(0, (rows - 1) // 2))
+    assert controller.after_batch(taken, seconds) == controller
+
+
+def test_one_slow_batch_is_forgiven_and_the_second_is_not() -> None:
+    controller = Controller.start(10_000, 0.5, 1000)
+    once = controller.after_batch(1000, 1.0)
+    assert (once.rows, once.slow) == (1000, True)
+    assert once.after_batch(1000, 1.0).rows == 500
+    assert once.after_batch(1000, 0.5).slow is False
+
+
+def test_far_over_the_target_it_brakes_at_once() -> None:
+    controller = Controller.start(10_000, 0.5, 1000)
+    assert controller.after_batch(1000, 0.5 * BRAKE).rows == 200
+
+
+def test_growth_is_at_most_half_more() -> None:
+    controller = Controller.start(10_000, 0.5, 1000)
+    assert controller.after_batch(1000, 0.001).rows == 1500
+    assert controller.after_batch(1000, 0.4).rows == 1250
+
+
+def test_an_abort_halves() -> None:
+    assert Controller.start(10_000, 0.5, 1000).after_abort().rows == 500
+    assert Controller.start(10_000, 0.5, FLOOR + 1).after_abort().rows == FLOOR
+    assert Controller.start(10, 0.5, 10).after_abort().rows == 10
+
+
+def test_without_anything_learned_it_begins_modestly() -> None:
+    assert Controller.start(10_000, 0.5).rows == START
+    assert Controller.start(20, 0.5).rows == 20
+    assert Controller.start(10_000, 0.5, 0).rows == START
+
+
+def test_a_clock_that_stood_still_or_an_empty_batch_changes_nothing() -> None:
+    controller = Controller.start(10_000, 0.5, 1000)
+    assert controller.after_batch(1000, 0.0) is controller
+    assert controller.after_batch(0, 1.0) is controller
