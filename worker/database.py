@@ -87,6 +87,10 @@ class Transaction:
         finally:
             cursor.close()
 
+    def set_local(self, **settings: str | int) -> None:
+        """Make settings that hold until the transaction ends."""
+        self.script(self.capabilities.local_settings(settings))
+
     def fetch_binary(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """All rows by the driver's binary protocol, for the hot path; placeholders are the driver's own.
 
@@ -135,7 +139,7 @@ class Database:
         """
         with self.translated(), self.engine.connect() as connection, connection.begin():
             transaction = Transaction(connection, self.capabilities)
-            transaction.script(self.capabilities.local_settings(settings))
+            transaction.set_local(**settings)
             yield transaction
 
     @contextmanager

@@ -419,3 +419,46 @@ def test_a_window_whose_worker_died_does_not_end_the_backfill(database_url: str,
         assert running.result().scored == 0
     assert right(application) == 40
     assert RunKind.BACKFILL.claims is RowState.EXISTING
+
+
+def test_a_batch_that_is_paid_for_waits_for_the_runs_row_and_is_not_paid_for_again(
+    database_url: str, connect: Connect
+) -> None:
+    """All workers count into the run's row; the one that leases holds it for longer than a batch waits for rows."""
+    application = connect()
+    make_items(application, 20)
+    application.execute(
+        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM nextval('calls'); PERFORM pg_advisory_lock_shared(1); RETURN a + b; END $$"""
+    )
+    gate = connect()
+    gate.execute("SELECT pg_advisory_lock(1)")
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s"
+    with opened(configuration(database_url)) as engine, ThreadPoolExecutor(1) as pool:
+        applied(engine)
+        running = pool.submit(work, engine)
+        eventually(
+            lambda: application.execute(waiting, ["advisory"]).fetchone() == (1,), "it calls the function"
+        )
+        holder = connect(autocommit=False)
+        run = "SELECT FROM rowscore.run WHERE kind = 'backfill' FOR UPDATE"
+        eventually(lambda: ended(holder, f"{run} NOWAIT"), "the look ahead has ended")
+        gate.execute("SELECT pg_advisory_unlock(1)")
+        asked = """SELECT count(*) FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '150 ms'"""
+        eventually(
+            lambda: application.execute(asked).fetchone()[0] > 0, "it has waited for longer than for a row"
+        )
+        holder.rollback()
+        assert running.result().scored == 20
+    assert calls(application) == 20
+
+
+def ended(connection: psycopg.Connection[Any], statement: str) -> bool:
+    """Whether the statement finds its row free; it is then held."""
+    try:
+        connection.execute(statement)
+    except psycopg.errors.LockNotAvailable:
+        connection.rollback()
+        return False
+    return True
