@@ -213,8 +213,8 @@ class BatchScorer:
             self.inside.note_call(result.statistics, count, started)
             result.taken = count
             if lease.kind is RunKind.BACKFILL or share.failures or share.has_failures:
-                # Rows of rowscore's own that all workers share, held for milliseconds: to give up after 50 ms of waiting
-                # for one would roll back answers that are paid for.
+                # All workers share these rows of rowscore's own, for milliseconds: giving up after 50 ms of waiting for
+                # one would roll back answers that are paid for.
                 transaction.set_local(lock_timeout="5s")
             self._record(transaction, share, lease, result, Written(scored=count))
 

@@ -185,7 +185,10 @@ def test_explain_fails_where_the_cost_follows_the_table(cli: Cli, owner: psycopg
     cli.call("apply")
     owner.execute("DROP INDEX rowscore_churn_pending")
     add_items(owner, 100)
-    assert "failed   a sequential scan over items: its cost follows the table" in cli.call("explain", status=1).out
+    assert (
+        "failed   a sequential scan over items: its cost follows the table"
+        in cli.call("explain", status=1).out
+    )
 
 
 @pytest.mark.usefixtures("owner")

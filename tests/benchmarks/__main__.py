@@ -81,7 +81,9 @@ def run(
 def report(measured: dict[str, list[Outcome]]) -> None:
     """Medians of the ratios, round by round, against the one UPDATE of the same round."""
     base = [outcome.rows_per_second for outcome in measured["one UPDATE"]]
-    print(f"\n{'':24}{'ratio':>7}{'wanted':>8}{'(each round)':>22}{'last/first tenth':>18}{'memory':>8}")
+    print(
+        f"\n{'':24}{'ratio':>7}{'wanted':>8}{'(each round)':>22}{'last/first tenth':>18}{'memory':>8}{'last look':>11}"
+    )
     for name, wanted in TARGETS.items():
         outcomes = measured[name]
         if not outcomes:
@@ -89,10 +91,10 @@ def report(measured: dict[str, list[Outcome]]) -> None:
         ratios = [outcome.rows_per_second / one for outcome, one in zip(outcomes, base, strict=True)]
         each = " ".join(f"{ratio:.2f}" for ratio in ratios)
         slowdown = statistics.median(outcome.slowdown or 1.0 for outcome in outcomes)
+        look = statistics.median(outcome.last_look or 0.0 for outcome in outcomes)
         growth = statistics.median(outcome.growth or 1.0 for outcome in outcomes)
-        print(
-            f"{name:24}{statistics.median(ratios):7.2f}{wanted:8.2f}{each:>22}{slowdown:18.2f}{growth:8.2f}"
-        )
+        ratio = statistics.median(ratios)
+        print(f"{name:24}{ratio:7.2f}{wanted:8.2f}{each:>22}{slowdown:18.2f}{growth:8.2f}{look:9.2f} s")
 
 
 if __name__ == "__main__":

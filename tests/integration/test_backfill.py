@@ -428,22 +428,19 @@ def test_a_batch_that_is_paid_for_waits_for_the_runs_row_and_is_not_paid_for_aga
     application = connect()
     make_items(application, 20)
     application.execute(
-        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM nextval('calls'); PERFORM pg_advisory_lock_shared(1); RETURN a + b; END $$"""
+        """CREATE TABLE gate (); CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM nextval('calls');
+        LOOP EXIT WHEN EXISTS (SELECT FROM gate); PERFORM pg_sleep(0.005); END LOOP; RETURN a + b; END $$"""
     )
-    gate = connect()
-    gate.execute("SELECT pg_advisory_lock(1)")
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s"
     with opened(configuration(database_url)) as engine, ThreadPoolExecutor(1) as pool:
         applied(engine)
         running = pool.submit(work, engine)
-        eventually(
-            lambda: application.execute(waiting, ["advisory"]).fetchone() == (1,), "it calls the function"
-        )
+        called = "SELECT is_called FROM calls"
+        eventually(lambda: application.execute(called).fetchone() == (True,), "it calls the function")
         holder = connect(autocommit=False)
         run = "SELECT FROM rowscore.run WHERE kind = 'backfill' FOR UPDATE"
         eventually(lambda: ended(holder, f"{run} NOWAIT"), "the look ahead has ended")
-        gate.execute("SELECT pg_advisory_unlock(1)")
+        application.execute("INSERT INTO gate DEFAULT VALUES")
         asked = """SELECT count(*) FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '150 ms'"""
         eventually(

@@ -96,6 +96,7 @@ def _rendered(statement: Any, materialisation: Any) -> str:
         "cap": None,
         "upper": False,
         "guarded": True,
+        "unheld": False,
         "everything": False,
         "arrived_at": materialisation.prediction.arrived_at,
     }
