@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from worker.database import Database
+from worker.demo.postgres import wheel_install_16
 from worker.demo.servers import PostgresServer
 
 _SERVER_SETTINGS = {
@@ -30,9 +32,19 @@ Connect = Callable[..., psycopg.Connection[Any]]
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """One PostgreSQL 18 for this test process, without durability."""
+    """One PostgreSQL for this test process, without durability: 18, or the one in $ROWSCORE_TEST_POSTGRESQL."""
     folder: Path = tmp_path_factory.mktemp("postgres")
-    with PostgresServer(folder, settings=_SERVER_SETTINGS) as server:
+    other = os.environ.get("ROWSCORE_TEST_POSTGRESQL")
+    install = wheel_install_16() if other == "16" else Path(other) if other else None
+    with PostgresServer(folder, settings=_SERVER_SETTINGS, install=install) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """An older server, for what differs there."""
+    folder: Path = tmp_path_factory.mktemp("postgres16")
+    with PostgresServer(folder, settings=_SERVER_SETTINGS, install=wheel_install_16()) as server:
         yield server
 
 

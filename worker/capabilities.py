@@ -42,6 +42,9 @@ class Capabilities(Protocol):
     def binary_cursor(self, connection: Connection) -> Any:
         """A context manager over a driver cursor that fetches and sends binary values."""
 
+    def ends_walks(self, connection: Connection) -> bool:
+        """Whether `(a, b) <= (x, y)` ends a walk over an index of (a, b) where a is equal all along."""
+
     def sqlstate(self, error: BaseException) -> str | None:
         """The five characters of the SQL standard, where the driver gives them."""
 
@@ -250,6 +253,9 @@ PLAN_PINS: Mapping[str, str | int] = {
 }
 
 
+_ENDS_WALKS_FROM = 180000
+
+
 class PostgreSQL:
     """PostgreSQL 14 and later through psycopg 3, Aurora PostgreSQL included."""
 
@@ -286,6 +292,11 @@ class PostgreSQL:
             for name, loader in _LOADERS.items():
                 cursor.adapters.register_loader(name, loader)
             yield cursor
+
+    def ends_walks(self, connection: Connection) -> bool:
+        """From PostgreSQL 18 on; 15 and 16 walk to the index's end (seen), which grows with the backlog."""
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        return driver.info.server_version >= _ENDS_WALKS_FROM
 
     def sqlstate(self, error: BaseException) -> str | None:
         """SQLSTATE as the server gave it; a connection that was refused or broke has none."""

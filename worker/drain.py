@@ -15,6 +15,7 @@ from worker.controller import Controller
 from worker.controller import rows_per_call as next_rows_per_call
 from worker.database import Database
 from worker.engine import Engine
+from worker.garbage import PausedCollector
 from worker.leases import Idle, Leases, share_prediction
 from worker.log import logger
 from worker.materialisation import Materialisation
@@ -108,6 +109,7 @@ class Drain:
         self.summary = Summary(self.m.name)
         self._fruitful_walk = 0
         self._quick = True
+        self._collector = PausedCollector()
         self._call_limit = prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL
 
     def run(self) -> Summary:
@@ -120,7 +122,8 @@ class Drain:
         started = time.monotonic()
         controller, rows_per_call = self._begin()
         try:
-            self.summary.ended = self._loop(started, controller, rows_per_call)
+            with PausedCollector() as self._collector:
+                self.summary.ended = self._loop(started, controller, rows_per_call)
         except errors.GenerationChangedError:
             self.summary.ended = "a newer generation of the prediction began"
         self.summary.seconds = time.monotonic() - started
@@ -204,6 +207,7 @@ class Drain:
     def _batch(self, claim: Claim, rows_per_call: int | None) -> BatchResult:
         result = self.scorer.score(claim.lease, rows_per_call, claim.reading)
         self._quick = result.total_seconds < READ_AHEAD_UP_TO
+        self._collector.between_batches()
         self.summary.add(result)
         if self.progress is not None:
             self.progress(self.summary, result)

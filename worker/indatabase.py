@@ -40,12 +40,12 @@ class InDatabase:
     def score_window(self, transaction: Transaction, lease: Lease, *, past_locks: bool) -> int:
         """Score the whole window in the shape that is fastest for its function; returns the rows written.
 
-        In place where every row of the window is ours. A function that costs nothing is not even asked about: a held
-        row strikes the lock_timeout, and the window is scored again `past_locks`. For one that may cost money the
-        rows are locked first, so that it is never called in vain.
+        In place where every row of the window is ours, and the window's end ends the walk. A function that costs
+        nothing is not even asked about: a held row strikes the lock_timeout, and the window is scored again
+        `past_locks`. For one that may cost money the rows are locked first, so that it is never called in vain.
         """
         function = self.m.function
-        if past_locks or function is None or not function.in_place:
+        if past_locks or function is None or not function.in_place or not self.m.ends_walks:
             return rows.score(transaction, self.m, lease, lease.window, lease.rows)
         if (function.free and lease.attempts == 1) or rows.claim(transaction, self.m, lease):
             return rows.score_in_place(transaction, self.m, lease)

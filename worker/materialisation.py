@@ -49,6 +49,9 @@ class Materialisation:
 
     The prediction's columns live in `table` itself; a separate table for predictions would come in here, as a second
     relation that `render` names, and nowhere else.
+
+    Attributes:
+        ends_walks: whether the upper bound of a row comparison ends an index walk; see `Capabilities.ends_walks`.
     """
 
     prediction: Prediction
@@ -58,6 +61,7 @@ class Materialisation:
     input_types: tuple[str, ...]
     function: Function | None
     dialect: str
+    ends_walks: bool = True
 
     @property
     def name(self) -> str:
@@ -128,6 +132,7 @@ class Materialisation:
             "function": self.function,
             "max_rows_per_batch": prediction.max_rows_per_batch,
             "states": RowState,
+            "ends_walks": self.ends_walks,
         }
 
     def render(self, statement: str, **extra: Any) -> str:
@@ -178,8 +183,10 @@ def resolve(transaction: Transaction, prediction: Prediction) -> Materialisation
     if isinstance(prediction.model, SqlModel):
         function = find_function(transaction, prediction, f"{where}.model.sql")
     unknown = ("unknown",) * len(prediction.inputs)
+    capabilities = transaction.capabilities
+    ends_walks = capabilities.ends_walks(transaction.connection)
     draft = Materialisation(
-        prediction, table, key, outputs, unknown, function, transaction.capabilities.dialect
+        prediction, table, key, outputs, unknown, function, capabilities.dialect, ends_walks
     )
     return replace(draft, input_types=_input_types(transaction, draft))
 

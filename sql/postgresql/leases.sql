@@ -42,19 +42,20 @@ ORDER BY {{ stored(keys, "l.lo") }} LIMIT 1
 
 -- name: probe_window
 -- First and last key of the next rows beyond the position, and how many they are; walks one index.
-SELECT jsonb_build_array({% for k in keys %}CAST((array_agg(q.k{{ loop.index }}))[1] AS text){{ ", " if not loop.last }}{% endfor %}) AS lo,
-       jsonb_build_array({% for k in keys %}CAST((array_agg(q.k{{ loop.index }}))[CAST(count(*) AS int)] AS text){{ ", " if not loop.last }}{% endfor %}) AS hi,
+{# The other bounds are outside the walk: inside they would not end it before PostgreSQL 18. #}
+SELECT jsonb_build_array({% for k in keys %}CAST((array_agg(q.{{ k.name|id }}))[1] AS text){{ ", " if not loop.last }}{% endfor %}) AS lo,
+       jsonb_build_array({% for k in keys %}CAST((array_agg(q.{{ k.name|id }}))[CAST(count(*) AS int)] AS text){{ ", " if not loop.last }}{% endfor %}) AS hi,
        count(*) AS rows
-FROM (SELECT {% for k in keys %}c.{{ k.name|id }} AS k{{ loop.index }}{{ ", " if not loop.last }}{% endfor %}
-
-      FROM {{ table }} AS c
+FROM (SELECT {{ key_list(keys, "c") }} FROM {{ table }} AS c
       WHERE {% if pending %}c.{{ state|id }} = {{ states.PENDING.value }}{% if not start %} AND {{ from_the_first(keys, "c", state) }}{% endif %}{% else %}true{% endif %}
 
-{% for bounded, name, comparison in ((start, "start", ">" if start == "after" else ">="), (cap, "cap", "<" if cap == "before" else "<="), (upper, "upper", "<=")) if bounded %}
- AND {% if pending %}{{ stated(keys, "c", state) }} {{ comparison }} {{ stated_bound(keys, states.PENDING, name) }}{% else %}{{ key(keys, "c") }} {{ comparison }} {{ bound(keys, name) }}{% endif %}
+{% if start %}{% set comparison = ">" if start == "after" else ">=" %}
+ AND {% if pending %}{{ stated(keys, "c", state) }} {{ comparison }} {{ stated_bound(keys, states.PENDING, "start") }}{% else %}{{ key(keys, "c") }} {{ comparison }} {{ bound(keys, "start") }}{% endif %}
 
-{% endfor %}
-      ORDER BY {{ key_order(keys, "c", pending) }} LIMIT :limit) AS q
+{% endif %}
+      ORDER BY {{ key_order(keys, "c", pending, state) }} LIMIT :limit) AS q
+WHERE true{% if cap %} AND {{ key(keys, "q") }} {{ "<" if cap == "before" else "<=" }} {{ bound(keys, "cap") }}{% endif %}{% if upper %} AND {{ key(keys, "q") }} <= {{ bound(keys, "upper") }}{% endif %}
+
 
 -- name: first_claimable
 -- The first key that the run could claim, from the very beginning; walks dead index entries, so outside any lock.
@@ -62,7 +63,7 @@ SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c
 WHERE c.{{ state|id }} = {{ claims.value }}{% if upper %} AND {{ key(keys, "c") }} <= {{ bound(keys, "upper") }}{% endif %}
 {% if claims == states.PENDING %} AND {{ from_the_first(keys, "c", state) }}{% endif %}
 
-ORDER BY {{ key_order(keys, "c", claims == states.PENDING) }} LIMIT 1
+ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT 1
 
 -- name: last_key
 -- The table's last key now.

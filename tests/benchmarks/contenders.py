@@ -110,6 +110,9 @@ def one_statement(connection: psycopg.Connection[Any], rows: int) -> Outcome:
 def workers(url: str, model: dict[str, str], count: int, rows: int) -> Outcome:
     """`count` processes drain the table together; the clock runs from their common start to the last row's commit."""
     context = multiprocessing.get_context("spawn")
+    os.environ["OPENBLAS_NUM_THREADS"] = (
+        "1"  # of the processes about to start: its threads spin on the other core
+    )
     go = context.Event()
     results: Any = context.Queue()
     processes = [context.Process(target=_work, args=(url, model, go, results)) for _ in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -114,6 +115,77 @@ def window(connection: psycopg.Connection[Any], m: Materialisation) -> dict[str,
     }
 
 
+WALKS = (
+    "probe_window",
+    "read_rows",
+    "claim_rows",
+    "score_rows",
+    "score_rows_in_place",
+    "list_rows",
+    "skip_rows",
+)
+BACKLOG = 100_000
+
+
+@pytest.mark.parametrize("key", ["id bigint", "tenant int DEFAULT 7, id int"])
+@pytest.mark.parametrize("version", ["postgres", "postgres_16"])
+def test_a_walk_ends_at_its_window_however_long_the_backlog(
+    request: pytest.FixtureRequest, version: str, key: str
+) -> None:
+    """Buffers touched at the beginning of a backlog and at its end, where walking on costs nothing, are the same."""
+    server = request.getfixturevalue(version)
+    tenant = ("7",) if "tenant" in key else ()
+    columns = "tenant, id" if tenant else "id"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS walks")
+        connection.execute("CREATE DATABASE walks")
+    url = server.url("walks")
+    config = configuration(url, table="walked", inputs=["a"], where="a > 0")
+    with psycopg.connect(url, autocommit=True) as connection, opened(config) as engine:
+        connection.execute(
+            "CREATE FUNCTION predict(a float8) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT a * 2'"
+        )
+        connection.execute(f"CREATE TABLE walked ({key}, a float8, PRIMARY KEY ({columns}))")
+        applied(engine)
+        connection.execute(f"INSERT INTO walked (id, a) SELECT i, i FROM generate_series(1, {BACKLOG}) AS i")
+        connection.execute("UPDATE walked SET churn_state = 1 WHERE id % 2 = 0")  # LIMIT is not reached
+        connection.execute("VACUUM ANALYZE walked")
+        m = engine.materialisation(engine.prediction())
+        assert m.ends_walks is (connection.info.server_version >= 180000)
+        for statement in WALKS:
+            if statement == "score_rows_in_place" and not m.ends_walks:
+                continue  # see InDatabase.score_window
+            first, last = (
+                walked(engine.database(m.prediction), m, statement, tenant, start)
+                for start in (1, BACKLOG - 400)
+            )
+            assert abs(first - last) < 30, f"{statement} touched {first} and {last} buffers"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute("DROP DATABASE walks WITH (FORCE)")
+
+
+def walked(database: Any, m: Materialisation, statement: str, tenant: tuple[str, ...], start: int) -> int:
+    """Buffers that the statement's walks touch for a window of 400 keys, of which half wait: fewer than its LIMIT."""
+    lo, hi = (*tenant, str(start)), (*tenant, str(start + 399))
+    bounds = {"lo": lo, "hi": hi, "start": lo, "cap": hi}
+    parameters = {name: value for key in bounds for name, value in bind_key(key, bounds[key]).items()}
+    extra = {
+        "probe_window": {"pending": True, "start": "at", "cap": "until", "upper": False},
+        "list_rows": {**CLAIMS, "unheld": True},
+    }.get(statement, CLAIMS)
+    plan = executed(database, m, statement, extra, {**parameters, "limit": 300})
+    scans = [node for node in nodes(plan) if "pending" in node.get("Index Name", "")]
+    assert scans
+    return sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in scans)
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
 class _UndoError(Exception):
     """Rolls a transaction back."""
 
@@ -121,7 +193,15 @@ class _UndoError(Exception):
 def explained(
     database: Any, m: Materialisation, statement: str, extra: dict[str, Any], parameters: dict[str, Any]
 ) -> tuple[Any, int]:
-    """The statement's facts when it is really run under the worker's settings, undone afterwards."""
+    """The statement's facts when it is really run, and the buffers that it touched."""
+    plan = executed(database, m, statement, extra, parameters)
+    return analyse([{"Plan": plan}], "keyed"), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+def executed(
+    database: Any, m: Materialisation, statement: str, extra: dict[str, Any], parameters: dict[str, Any]
+) -> Any:
+    """The statement's plan when it is really run under the worker's settings, undone afterwards."""
     found: list[Any] = []
     with (
         contextlib.suppress(_UndoError),
@@ -130,8 +210,7 @@ def explained(
         text = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + m.render(statement, **extra)
         found.extend(transaction.fetch_binary(text, parameters)[0])
         raise _UndoError
-    plan = found[0][0]["Plan"]
-    return analyse(found[0], "keyed"), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return found[0][0]["Plan"]
 
 
 @pytest.mark.parametrize("model", [{"sql": "predict"}, {"python": "x:y"}], ids=["database", "worker"])

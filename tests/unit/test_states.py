@@ -15,7 +15,7 @@ STATEMENTS = sql.load("postgresql")
 CONTEXT = sample().context
 STATE = '"churn_state"'
 _TARGET = re.compile(rf"SET[^;]*?{STATE} = (\d)", re.DOTALL)
-_GUARD = re.compile(rf"(?:WHERE|AND|WHEN) c\.{STATE} = (\d)")
+_GUARD = re.compile(rf"(?:WHERE|AND|WHEN) \(?c\.{STATE} = (\d)")
 # Each statement that writes a row's state, with the runs that use it: its guard names the state that it changes.
 WRITERS = {
     "skip_rows": RunKind,

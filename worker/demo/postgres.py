@@ -8,6 +8,7 @@ system user and opens every folder above the data. PostgreSQL refuses to run as 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,8 +38,8 @@ GRACE = 20.0  # seconds for a fast shutdown, which writes a checkpoint
 STOP = signal.SIGINT  # fast shutdown; SIGTERM would wait for every client to leave
 TRUST = ("local all all trust", f"host all all {LOOPBACK}/32 trust")
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}  # English, because the log is searched for a taken port
-LOCALE = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-INITDB = ("--username=postgres", "--auth=trust", "--no-sync", "--no-data-checksums", *LOCALE)
+INITDB = ("--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+INITDB_18 = ("--no-data-checksums", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 PREFIX = "rowscore-"  # of the temporary folder that root makes
 NOT_NEEDED = shutil.ignore_patterns("include", "pkgconfig", "*.a")
 
@@ -49,6 +50,11 @@ def wheel_install() -> Path:
     if spec is None or spec.origin is None:
         raise ProcessError("PostgreSQL's programs are not here: pip install 'rowscore[demo]'")
     return Path(spec.origin).parent / "pginstall18"
+
+
+def wheel_install_16() -> Path:
+    """The PostgreSQL 16 that the same wheel holds."""
+    return wheel_install().with_name("pginstall")
 
 
 def quoted(value: str) -> str:
@@ -180,7 +186,10 @@ class PostgresServer(Server):
 
     def _initialise(self, programs: Path, data: Path) -> None:
         remove(data)  # half of one, if a run was killed while it made it
-        done = self._run(programs / "initdb", *INITDB, "-D", data, cwd=self.home)
+        version = self._run(programs / "postgres", "--version", cwd=self.home).stdout
+        newer = int(re.findall(r"\d+", version)[0]) >= 18
+        options = (*INITDB, *(INITDB_18 if newer else ()))
+        done = self._run(programs / "initdb", *options, "-D", data, cwd=self.home)
         if done.returncode != 0:
             raise ProcessError(f"initdb failed in {self.home}. It says:\n{done.stdout}{done.stderr}")
 
