@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 import sql
 from worker.answers import OutputKind, OutputType
-from worker.capabilities import HASHABLE, READABLE, Capabilities, bare_type
+from worker.capabilities import Capabilities, capabilities_of
 from worker.config import Input, Prediction, SqlModel, split_name
 from worker.database import Transaction, one_line
 from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError
@@ -89,14 +89,10 @@ class Materialisation:
 
     @cached_property
     def read_inputs(self) -> tuple[str, ...]:
-        """The inputs as the worker reads them: types that the driver does not know come as text."""
+        """The inputs in a form that the driver loads."""
+        read = capabilities_of(self.dialect).read_expression
         pairs = zip(self.inputs, self.input_types, strict=True)
-        return tuple(
-            expression
-            if bare_type(sql_type.removesuffix("[]")) in READABLE
-            else f"CAST({expression} AS text)"
-            for (_, expression), sql_type in pairs
-        )
+        return tuple(read(expression, sql_type) for (_, expression), sql_type in pairs)
 
     @cached_property
     def fingerprint(self) -> tuple[str, str]:
@@ -107,10 +103,8 @@ class Materialisation:
         plain = [
             self.table.columns[item.column] for item in self.prediction.inputs if item.column is not None
         ]
-        hashable = all(bare_type(sql_type) in HASHABLE for sql_type in self.input_types)
-        if hashable and all(column.deterministic for column in plain):
-            return f"hash_record_extended(ROW({', '.join(parts)}), 0)", "bigint"
-        return f"md5(record_send(ROW({', '.join(parts)})))", "text"
+        deterministic = all(column.deterministic for column in plain)
+        return capabilities_of(self.dialect).fingerprint(parts, self.input_types, deterministic=deterministic)
 
     @cached_property
     def context(self) -> dict[str, Any]:

@@ -172,9 +172,9 @@ def _changed(facts: Facts) -> list[str]:
     materialisation = facts.materialisation
     columns = [materialisation.table.columns[name] for name in facts.watched]
     changed = [
-        materialisation.show("column_changed", column=column.name) for column in columns if column.hashable
+        materialisation.show("column_changed", column=column.name) for column in columns if column.exact
     ]
-    if images := [column.name for column in columns if not column.hashable]:
+    if images := [column.name for column in columns if not column.exact]:
         changed.append(materialisation.show("columns_changed_image", columns=images))
     return changed
 

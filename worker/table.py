@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sql
-from worker.capabilities import HASHABLE, NATIVE_KEYS, UNUSABLE_KEYS, bare_type
+from worker.capabilities import Capabilities
 from worker.database import Transaction
 from worker.errors import ConfigurationError, MissingObjectError
 
@@ -28,16 +28,9 @@ class Column:
     number: int
     deterministic: bool
     collation: str | None
-
-    @property
-    def hashable(self) -> bool:
-        """Whether `hash_record_extended` takes the type and tells apart what text tells apart."""
-        return bare_type(self.base_type) in HASHABLE and self.deterministic
-
-    @property
-    def native(self) -> bool:
-        """Whether a key of this type travels in the driver's binary form instead of as text."""
-        return self.type in NATIVE_KEYS
+    exact: bool  # its equality tells apart what its text tells apart
+    native: bool  # a key of this type travels in the driver's own form, not as text
+    unfit: bool  # as a key: a value may not be found again by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +126,7 @@ class Table:
         unfit: str = ""
         for key in usable:
             columns = tuple(self.columns[name] for name in (asked or key.columns))
-            bad = [column for column in columns if bare_type(column.base_type) in UNUSABLE_KEYS]
+            bad = [column for column in columns if column.unfit]
             if not bad:
                 return tuple(self.columns[name] for name in key.columns)
             unfit = (
@@ -164,7 +157,10 @@ def read_table(transaction: Transaction, schema: str | None, name: str, where: s
         rows = transaction.rows(statements[name].render(), oid=found.oid)
         return [kind(**_tupled(row._mapping)) for row in rows]
 
-    columns: list[Column] = read("find_columns", Column)
+    columns = [
+        _column(row, transaction.capabilities)
+        for row in transaction.rows(statements["find_columns"].render(), oid=found.oid)
+    ]
     return Table(
         oid=found.oid,
         schema=found.schema,
@@ -178,6 +174,15 @@ def read_table(transaction: Transaction, schema: str | None, name: str, where: s
         unique_keys=tuple(read("find_unique_keys", UniqueKey)),
         partitions=tuple(read("find_partitions", Partition)),
         triggers=tuple(read("find_triggers", Trigger)),
+    )
+
+
+def _column(row: Any, capabilities: Capabilities) -> Column:
+    return Column(
+        **row._mapping,
+        exact=capabilities.is_exact(row.base_type, deterministic=row.deterministic),
+        native=capabilities.is_native_key(row.type),
+        unfit=capabilities.is_unfit_key(row.base_type),
     )
 
 

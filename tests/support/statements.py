@@ -13,7 +13,10 @@ from worker.table import Column, Table
 
 def column(name: str, sql_type: str, number: int) -> Column:
     """A plain column."""
-    return Column(name, sql_type, sql_type, sql_type, "N", None, True, False, False, None, number, True, None)
+    native = sql_type == "bigint"
+    return Column(
+        name, sql_type, sql_type, sql_type, "N", None, True, False, False, None, number, True, None, True, native, False
+    )  # fmt: skip
 
 
 def sample(**overrides: Any) -> Materialisation:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.applied import prediction
 from worker.answers import OutputKind, OutputType
+from worker.capabilities import capabilities_of
 from worker.errors import PrivilegeError, RefusedError
 from worker.facts import (
     Abilities,
@@ -29,6 +30,7 @@ from worker.names import LONGEST, Mark, Role, fitted, index_name, literal, read_
 from worker.plan import plan_changes
 from worker.table import Column, Table
 
+POSTGRESQL = capabilities_of("postgresql")
 ABILITIES = Abilities(
     security_invoker=True,
     role="app",
@@ -53,6 +55,9 @@ def column(name: str, type: str = "integer", number: int = 1, **other: Any) -> C
         "default_text": None,
         "deterministic": True,
         "collation": None,
+        "exact": POSTGRESQL.is_exact(type, deterministic=other.get("deterministic", True)),
+        "native": POSTGRESQL.is_native_key(type),
+        "unfit": POSTGRESQL.is_unfit_key(type),
     }
     return Column(name=name, type=type, number=number, **{**fields, **other})
 

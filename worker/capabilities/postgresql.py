@@ -1,12 +1,12 @@
-"""What a database can do and how its driver speaks: with `sql/`, the only place that tells databases apart."""
+"""PostgreSQL, Aurora PostgreSQL included, through psycopg 3."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import psycopg
@@ -24,53 +24,15 @@ from sqlalchemy import Connection
 
 from worker import errors
 from worker.answers import OutputKind, OutputType
-
-
-class Capabilities(Protocol):
-    """The differences between databases that are not SQL text."""
-
-    dialect: str
-    driver_error: type[Exception]
-    plan_pins: Mapping[str, str | int]
-
-    def connect_arguments(self, application_name: str) -> dict[str, Any]:
-        """Arguments for the driver's connect."""
-
-    def local_settings(self, settings: Mapping[str, str | int]) -> str:
-        """One script that makes settings for the current transaction only."""
-
-    def binary_cursor(self, connection: Connection) -> Any:
-        """A context manager over a driver cursor that fetches and sends binary values."""
-
-    def ends_walks(self, connection: Connection) -> bool:
-        """Whether `(a, b) <= (x, y)` ends a walk over an index of (a, b) where a is equal all along."""
-
-    def sqlstate(self, error: BaseException) -> str | None:
-        """The five characters of the SQL standard, where the driver gives them."""
-
-    def classify(self, error: BaseException) -> type[errors.DatabaseError]:
-        """Which of our errors a driver's error means."""
-
-    def sent_type(self, kind: OutputType) -> str:
-        """The SQL type that answers of this kind travel in."""
-
-    def sent_value(self, value: Any, kind: OutputType) -> Any:
-        """A checked answer as the driver sends it in `sent_type`."""
-
-    def sent_array(self, values: list[Any], sent_type: str) -> Any:
-        """One column's values as the driver sends them fastest."""
-
-    def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
-        """How answers for a column of this type are checked and sent."""
-
+from worker.capabilities.protocol import bare_type
 
 # Key types that the driver carries in binary without loss. All others travel as text: psycopg cannot load
 # `infinity`, dates BC and years above 9999, and text is what a lease's bounds are kept in anyway.
-NATIVE_KEYS = frozenset({"smallint", "integer", "bigint"})
+_NATIVE_KEYS = frozenset({"smallint", "integer", "bigint"})
 
 # Types whose hash functions never fail and tell apart what their text tells apart; 0.33 µs a row of 20 columns
 # against 1.17 µs for md5(record_send(...)), which takes every type.
-HASHABLE = frozenset(
+_HASHABLE = frozenset(
     {
         "smallint", "integer", "bigint", "real", "double precision", "numeric", "boolean", "text", "uuid", "date",
         "character varying", "character", "timestamp without time zone", "timestamp with time zone", "bytea",
@@ -78,10 +40,9 @@ HASHABLE = frozenset(
 )  # fmt: skip
 
 # Input types (and arrays of them) that the driver loads from binary as Python values; others are read as text.
-READABLE = HASHABLE | {"json", "jsonb", "interval", "time without time zone", "inet", "cidr"}
+_READABLE = _HASHABLE | {"json", "jsonb", "interval", "time without time zone", "inet", "cidr"}
 
-# FLOAT keys fail equality after a round trip, and money's text depends on the locale.
-UNUSABLE_KEYS = frozenset({"real", "double precision", "money", "json", "xml", "point", "box", "jsonpath"})
+_UNFIT_KEYS = frozenset({"real", "double precision", "money", "json", "xml", "point", "box", "jsonpath"})
 
 _EXACT = {
     "08P01": errors.DatabaseError,
@@ -241,7 +202,7 @@ _LOADERS: dict[str, Any] = {
 
 # The join of a claimed batch to its table must never scan the table: with the planner's choice a batch of 10,000 was
 # a hash join over the whole table (42k rows/s against 195k). JIT costs more than it saves on statements this short.
-PLAN_PINS: Mapping[str, str | int] = {
+_PLAN_PINS: Mapping[str, str | int] = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
@@ -261,7 +222,7 @@ class PostgreSQL:
 
     dialect = "postgresql"
     driver_error: type[Exception] = psycopg.Error
-    plan_pins = PLAN_PINS
+    plan_pins = _PLAN_PINS
 
     # Text forms that keys and answers travel in must not depend on the role's or the database's settings.
     _ALWAYS: Mapping[str, str | int] = {
@@ -292,6 +253,31 @@ class PostgreSQL:
             for name, loader in _LOADERS.items():
                 cursor.adapters.register_loader(name, loader)
             yield cursor
+
+    def is_native_key(self, sql_type: str) -> bool:
+        """Whole numbers; everything else travels as text."""
+        return sql_type in _NATIVE_KEYS
+
+    def is_unfit_key(self, base_type: str) -> bool:
+        """FLOAT keys fail equality after a round trip, and money's text depends on the locale."""
+        return bare_type(base_type) in _UNFIT_KEYS
+
+    def is_exact(self, base_type: str, *, deterministic: bool) -> bool:
+        """Types whose hash never fails, under collations whose equality is that of the bytes."""
+        return deterministic and bare_type(base_type) in _HASHABLE
+
+    def fingerprint(
+        self, expressions: Sequence[str], types: Sequence[str], *, deterministic: bool
+    ) -> tuple[str, str]:
+        """`hash_record_extended` where it is exact, else MD5 of the record as it is sent, which takes every type."""
+        if all(self.is_exact(sql_type, deterministic=deterministic) for sql_type in types):
+            return f"hash_record_extended(ROW({', '.join(expressions)}), 0)", "bigint"
+        return f"md5(record_send(ROW({', '.join(expressions)})))", "text"
+
+    def read_expression(self, expression: str, sql_type: str) -> str:
+        """Types that the driver does not know are read as text."""
+        known = bare_type(sql_type.removesuffix("[]")) in _READABLE
+        return expression if known else f"CAST({expression} AS text)"
 
     def ends_walks(self, connection: Connection) -> bool:
         """From PostgreSQL 18 on; 15 and 16 walk to the index's end (seen), which grows with the backlog."""
@@ -343,15 +329,3 @@ class PostgreSQL:
             return OutputType(OutputKind.ARRAY, _KINDS.get(bare_type(element), OutputKind.OTHER), sql_type)
         kind = _KINDS.get(bare_type(sql_type), OutputKind.OTHER)
         return OutputType(kind, OutputKind.FLOAT if kind is OutputKind.VECTOR else None, sql_type)
-
-
-def bare_type(sql_type: str) -> str:
-    """`numeric(10,2)` as `numeric`, `timestamp(3) with time zone` as `timestamp with time zone`."""
-    before, _, rest = sql_type.partition("(")
-    return (before + rest.partition(")")[2]).strip()
-
-
-def capabilities_of(backend: str) -> Capabilities:
-    """The capabilities of a backend by SQLAlchemy's name for it."""
-    known: dict[str, type[Capabilities]] = {"postgresql": PostgreSQL}
-    return known[backend]()

@@ -1,0 +1,77 @@
+"""What a database can do and how its driver speaks, as the rest of rowscore asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from worker import errors
+from worker.answers import OutputType
+
+
+class Capabilities(Protocol):
+    """The differences between databases that are not SQL text."""
+
+    dialect: str
+    driver_error: type[Exception]
+    plan_pins: Mapping[str, str | int]
+
+    def connect_arguments(self, application_name: str) -> dict[str, Any]:
+        """Arguments for the driver's connect."""
+
+    def local_settings(self, settings: Mapping[str, str | int]) -> str:
+        """One script that makes settings for the current transaction only."""
+
+    def binary_cursor(self, connection: Connection) -> Any:
+        """A context manager over a driver cursor that fetches and sends binary values."""
+
+    def is_native_key(self, sql_type: str) -> bool:
+        """Whether a key of this type travels in the driver's own form instead of as text."""
+
+    def is_unfit_key(self, base_type: str) -> bool:
+        """Whether a value of this type may not be found again by itself."""
+
+    def is_exact(self, base_type: str, *, deterministic: bool) -> bool:
+        """Whether the type's equality tells apart what its text tells apart, and never fails."""
+
+    def fingerprint(
+        self, expressions: Sequence[str], types: Sequence[str], *, deterministic: bool
+    ) -> tuple[str, str]:
+        """An expression that changes when any of the expressions does, and its SQL type.
+
+        Args:
+            types: the expressions' SQL types.
+            deterministic: whether the columns among them have collations whose equality is that of the bytes.
+        """
+
+    def read_expression(self, expression: str, sql_type: str) -> str:
+        """The expression in a form that the driver loads."""
+
+    def ends_walks(self, connection: Connection) -> bool:
+        """Whether `(a, b) <= (x, y)` ends a walk over an index of (a, b) where a is equal all along."""
+
+    def sqlstate(self, error: BaseException) -> str | None:
+        """The five characters of the SQL standard, where the driver gives them."""
+
+    def classify(self, error: BaseException) -> type[errors.DatabaseError]:
+        """Which of our errors a driver's error means."""
+
+    def sent_type(self, kind: OutputType) -> str:
+        """The SQL type that answers of this kind travel in."""
+
+    def sent_value(self, value: Any, kind: OutputType) -> Any:
+        """A checked answer as the driver sends it in `sent_type`."""
+
+    def sent_array(self, values: list[Any], sent_type: str) -> Any:
+        """One column's values as the driver sends them fastest."""
+
+    def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
+        """How answers for a column of this type are checked and sent."""
+
+
+def bare_type(sql_type: str) -> str:
+    """`numeric(10,2)` as `numeric`, `timestamp(3) with time zone` as `timestamp with time zone`."""
+    before, _, rest = sql_type.partition("(")
+    return (before + rest.partition(")")[2]).strip()
