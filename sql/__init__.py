@@ -1,7 +1,7 @@
 """Loads and renders the named SQL statements of this folder; it runs none of them.
 
 A file `sql/<dialect>/<noun>.sql` holds statements, each headed by `-- name: <name>` and one comment line that says
-what it is for. Statements are Jinja templates whose only filter, `id`, quotes an identifier; values are always
+what it is for. Statements are Jinja templates whose filter `id` quotes an identifier; values are always
 bound as `:name` (`:name!b` where the driver shall send binary). Text that a user configured (an expression, a type)
 comes in through the context and is never searched for `:name`, so it may hold colons and percent signs. The macros
 of `sql/<dialect>/macros.jinja` are there in every statement.
@@ -18,7 +18,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 _HEAD = re.compile(r"^-- name: (?P<name>\w+)\n-- (?P<purpose>.+)\n", re.MULTILINE)
-_QUOTES = {"postgresql": '"', "mysql": "`"}
+_QUOTES = {"postgresql": '"', "mysql": "`", "mariadb": "`"}
+_FOLDERS = {"mariadb": "mysql"}  # one folder for both; `mariadb` in a template tells which
 _BIND = re.compile(r"(?<![:\w]):([a-z]\w*(?:!b)?)")
 _MARKED = re.compile("\x01([^\x01]+)\x01")
 
@@ -76,15 +77,16 @@ def load(dialect: str, folder: str | None = None) -> dict[str, Statement]:
     environment = Environment(  # noqa: S701  SQL, not HTML; identifiers go through the filter `id`
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
     )
-    environment.filters = {"id": lambda identifier: quote(identifier, dialect)}
-    environment.globals = {"bind": lambda name: f"\x01{name}\x01"}
-    macros = resources.files("sql").joinpath(dialect, "macros.jinja").read_text(encoding="utf-8")
+    environment.filters = {"id": lambda identifier: quote(identifier, dialect), "length": len}
+    environment.globals = {"bind": lambda name: f"\x01{name}\x01", "mariadb": dialect == "mariadb"}
+    home = _FOLDERS.get(dialect, dialect)
+    macros = resources.files("sql").joinpath(home, "macros.jinja").read_text(encoding="utf-8")
     module = environment.from_string(macros).module
     environment.globals |= {name: value for name, value in vars(module).items() if not name.startswith("_")}
     found: dict[str, Statement] = {}
-    pattern = "*.sql" if folder is None else f"{dialect}.sql"
+    pattern = "*.sql" if folder is None else f"{home}.sql"
     for entry in sorted(
-        resources.files("sql").joinpath(folder or dialect).iterdir(), key=lambda item: item.name
+        resources.files("sql").joinpath(folder or home).iterdir(), key=lambda item: item.name
     ):
         if not entry.name.endswith(".sql") or (folder and entry.name != pattern):
             continue

@@ -76,7 +76,7 @@ def apply(
     def plan(transaction: Transaction) -> list[Change]:
         return plan_changes(read_facts(transaction, materialisation))
 
-    relations = [materialisation.table.oid]
+    relations: list[Any] = [materialisation.table.oid]
     return _Course(
         database=database,
         plan=plan,
@@ -110,7 +110,7 @@ def remove(
     def plan(transaction: Transaction) -> list[Change]:
         return plan_removal(read_remains(transaction, prediction, drop_outputs=drop_outputs))
 
-    def relations(transaction: Transaction) -> list[int]:
+    def relations(transaction: Transaction) -> list[Any]:
         return [item.oid for item in read_marked(transaction) if item.mark.prediction == prediction.name]
 
     return _Course(
@@ -142,7 +142,7 @@ class _Course:
 
     database: Database
     plan: Callable[[Transaction], list[Change]]
-    relations: Callable[[Transaction], list[int]]
+    relations: Callable[[Transaction], list[Any]]
     patience: LockPatience
     on_change: Callable[[Change], object]
     on_wait: Callable[[str], object]

@@ -26,7 +26,7 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
+    "mariadb": "mysql+pymysql",  # which of the two it is the server itself says
 }
 
 
@@ -44,8 +44,10 @@ def normalise_url(url: str) -> sqlalchemy.URL:
         ) from error
     driver = parsed.drivername
     parsed = parsed.set(drivername=_DRIVERS.get(driver, driver))
-    if parsed.get_backend_name() != "postgresql":
-        raise errors.ConfigurationError(f"database: rowscore speaks to PostgreSQL, not to {driver}")
+    if parsed.get_backend_name() not in ("postgresql", "mysql", "mariadb"):
+        raise errors.ConfigurationError(
+            f"database: rowscore speaks to PostgreSQL, MySQL and MariaDB, not to {driver}"
+        )
     return parsed
 
 
@@ -84,6 +86,8 @@ class Transaction:
         cursor = self.connection.connection.cursor()
         try:
             cursor.execute(sql)
+            while cursor.nextset():
+                pass  # the errors of later statements come with their results
         finally:
             cursor.close()
 
@@ -137,7 +141,7 @@ class Database:
         Raises:
             DatabaseError: the subclass that says what went wrong; the driver's error is its cause.
         """
-        with self.translated(), self.engine.connect() as connection, connection.begin():
+        with self.translated(), self._connect() as connection, connection.begin():
             transaction = Transaction(connection, self.capabilities)
             transaction.set_local(**settings)
             yield transaction
@@ -145,8 +149,14 @@ class Database:
     @contextmanager
     def autocommit(self) -> Iterator[Transaction]:
         """A connection outside any transaction, for statements that refuse one (CREATE INDEX CONCURRENTLY)."""
-        with self.translated(), self.engine.connect() as connection:
+        with self.translated(), self._connect() as connection:
             yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"), self.capabilities)
+
+    def _connect(self) -> Connection:
+        connection = self.engine.connect()
+        if getattr(connection.dialect, "is_mariadb", False):
+            self.capabilities = capabilities_of("mariadb")
+        return connection
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ from worker.errors import (
 )
 from worker.materialisation import Materialisation
 from worker.states import RunKind
+from worker.table import listed
 
 Key = tuple[str, ...]
 
@@ -211,7 +212,7 @@ class Leases:
         found = transaction.row(statement, limit=rows, **bounds)
         if found is None or not found.rows:
             return None
-        return Window(tuple(found.lo), tuple(found.hi)), found.rows
+        return Window(tuple(listed(found.lo)), tuple(listed(found.hi))), int(found.rows)
 
     def _take_over(
         self, transaction: Transaction, kind: RunKind, run: Any, expired: Any, rows: int, generation: int
@@ -221,7 +222,7 @@ class Leases:
         One that holds more rows than are asked for is cut: it may have been too much for one statement. One that holds
         none any more is ended.
         """
-        window = Window(tuple(expired.lo), tuple(expired.hi))
+        window = Window(tuple(listed(expired.lo)), tuple(listed(expired.hi)))
         token, attempts = run.token + 1, expired.attempts + 1
         limit = max(rows, 2)
         seen = self._probe(transaction, kind, limit + 1, ("at", window.lo), ("until", window.hi))
@@ -359,4 +360,4 @@ def share_prediction(
 
 
 def _key(value: Any) -> Key | None:
-    return None if value is None else tuple(value)
+    return None if value is None else tuple(listed(value))

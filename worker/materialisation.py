@@ -15,7 +15,7 @@ from worker.config import Input, Prediction, SqlModel, split_name
 from worker.database import Transaction, one_line
 from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError
 from worker.function import Function, find_function
-from worker.names import literal
+from worker.names import index_name, literal
 from worker.states import RowState
 from worker.table import Column, Table, read_table
 
@@ -84,7 +84,7 @@ class Materialisation:
         column = sql.quote(item.column or "", self.dialect)
         if item.default is None:
             return column
-        default = literal(str(item.default))
+        default = literal(str(item.default), self.dialect)
         return f"COALESCE({column}, CAST({default} AS {self.table.columns[item.column or ''].type}))"
 
     @cached_property
@@ -126,6 +126,9 @@ class Materialisation:
             "function": self.function,
             "max_rows_per_batch": prediction.max_rows_per_batch,
             "states": RowState,
+            "pending_index": index_name(prediction.name),
+            "key_index": self.table.index_of(self.key),
+            "held": [column.name for column in self.table.columns.values() if column.moves],
             "ends_walks": self.ends_walks,
         }
 
@@ -194,21 +197,21 @@ def _input_types(transaction: Transaction, draft: Materialisation) -> tuple[str,
     for label, expression in named:
         if "(" in expression:  # a plain column was checked against the catalogue
             _described(transaction, draft, [expression], label)
-    oids = _described(transaction, draft, [expression for _, expression in draft.inputs], where)
-    rows = transaction.rows(sql.load(draft.dialect)["name_types"].render(), oids=oids)
-    return tuple(row[0] for row in rows)
+    return _described(transaction, draft, [expression for _, expression in draft.inputs], where)
 
 
 def _described(
     transaction: Transaction, draft: Materialisation, expressions: list[str], label: str
-) -> list[int]:
+) -> tuple[str, ...]:
+    statement = draft.render("describe_expressions", expressions=expressions)
     try:
         with transaction.connection.begin_nested():
-            return transaction.describe(draft.render("describe_expressions", expressions=expressions))
-    except DBAPIError as error:
-        if error.orig is not None and transaction.capabilities.classify(error.orig) is PrivilegeError:
+            return transaction.capabilities.expression_types(transaction, statement)
+    except (DBAPIError, transaction.capabilities.driver_error) as error:
+        origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        if transaction.capabilities.classify(origin) is PrivilegeError:
             raise
-        raise ConfigurationError(f"{label}: the database refuses it: {one_line(str(error.orig))}") from error
+        raise ConfigurationError(f"{label}: the database refuses it: {one_line(str(origin))}") from error
 
 
 def _output(transaction: Transaction, table: Table, name: str, asked: str, where: str) -> Output:
@@ -218,7 +221,7 @@ def _output(transaction: Transaction, table: Table, name: str, asked: str, where
     if existing is not None:
         kind = capabilities.output_type(existing.base_type, existing.category, existing.element)
         return Output(name, existing.type, existing.cast_type, kind, capabilities.sent_type(kind))
-    found = transaction.row(sql.load(capabilities.dialect)["find_type"].render(), type=asked)
+    found = capabilities.find_type(transaction, asked)
     if found is None:
         raise MissingObjectError(f"{where}: the database has no type {asked!r}; is an extension missing?")
     kind = capabilities.output_type(found.type, found.category, found.element)

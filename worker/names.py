@@ -86,11 +86,12 @@ def function_name(prediction: str) -> str:
     return f"{prediction}_stale"
 
 
-def literal(text: str) -> str:
-    """A string literal for DDL, which takes no bound values; it reads the same at any
-    standard_conforming_strings.
-    """
+def literal(text: str, dialect: str = "postgresql") -> str:
+    """A string literal for DDL, which takes no bound values; it reads the same at any setting of the server's."""
     if "\x00" in text:
         raise ValueError("a string cannot hold a NUL character")
     body = text.replace("'", "''")
-    return f"E'{body.replace(chr(92), chr(92) * 2)}'" if "\\" in body else f"'{body}'"
+    if "\\" not in body:
+        return f"'{body}'"
+    escape = "E" if dialect == "postgresql" else ""
+    return f"{escape}'{body.replace(chr(92), chr(92) * 2)}'"

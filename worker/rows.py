@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from worker.answers import OutputKind
 from worker.database import Transaction
+from worker.errors import LockTimeoutError
 from worker.leases import Key, Lease, Window, bind_key
 from worker.materialisation import Materialisation
 from worker.models.protocol import Answer, RowFailure
 from worker.states import RowState
+from worker.table import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class Taken:
 
 
 NOTHING = Taken((), [], [])
+PLAIN = (
+    OutputKind.FLOAT,
+    OutputKind.INTEGER,
+    OutputKind.BOOLEAN,
+)  # answers that need no conversion before they are sent
 
 
 def merged(parts: Sequence[Taken]) -> Taken:
@@ -153,20 +161,28 @@ def write(
     """
     if not answers:
         return 0
-    sql = m.render("write_rows_past_locks" if past_locks else "write_rows", claims=claims)
-    convert = transaction.capabilities.sent_value
-    parameters = {**_identity(transaction, m, taken), **_version(m)}
+    capabilities = transaction.capabilities
+    waits = not (past_locks or capabilities.locks_first)
+    sql = m.render(
+        "write_rows" if waits or capabilities.locks_first else "write_rows_past_locks", claims=claims
+    )
+    convert = capabilities.sent_value
+    columns = _identity(m, taken)
     for place, (output, column) in enumerate(zip(m.outputs, zip(*answers, strict=True), strict=True), 1):
-        plain = sent or output.sent != "text"
+        plain = sent or output.kind.kind in PLAIN
         values = list(column) if plain else [convert(value, output.kind) for value in column]
-        parameters[f"o{place}"] = transaction.capabilities.sent_array(values, output.sent)
-    return transaction.execute_binary(sql, parameters)
+        columns[f"o{place}"] = values, output.sent
+    count = transaction.execute_binary(sql, {**capabilities.bind_columns(columns), **_version(m)})
+    if capabilities.locks_first and not past_locks and count < len(answers):
+        if count_waiting(transaction, m, claims, taken):
+            raise LockTimeoutError("another session holds rows of the batch")
+    return count
 
 
 def count_waiting(transaction: Transaction, m: Materialisation, claims: RowState, taken: Taken) -> int:
     """How many of the rows could still be written: they wait and their inputs have not changed."""
     sql = m.render("count_waiting", claims=claims)
-    return int(transaction.fetch_binary(sql, _identity(transaction, m, taken))[0][0])
+    return int(transaction.fetch_binary(sql, _bound(transaction, _identity(m, taken)))[0][0])
 
 
 def fail(
@@ -183,9 +199,17 @@ def fail(
     if not failures:
         return 0
     guarded = None not in taken.fingerprints
-    identity = _identity(transaction, m, taken) | ({} if guarded else {"f": [None] * len(taken)})
-    marked = transaction.fetch_binary(m.render("mark_failed", claims=claims, guarded=guarded), identity)
-    still = {tuple(row[0]) for row in marked}
+    identity = _identity(m, taken) | ({} if guarded else {"f": ([None] * len(taken), m.fingerprint[1])})
+    statement = "lock_failed" if transaction.capabilities.locks_first else "mark_failed"
+    found = transaction.fetch_binary(
+        m.render(statement, claims=claims, guarded=guarded), _bound(transaction, identity)
+    )
+    still = {tuple(listed(row[0])) for row in found}
+    if still and transaction.capabilities.locks_first:
+        ours = taken.pick([place for place in range(len(taken)) if taken.key(place) in still])
+        transaction.execute_binary(
+            m.render("mark_failed", claims=claims), _bound(transaction, _identity(m, ours))
+        )
     pairs = [
         (taken.key(place), failure) for place, failure in enumerate(failures) if taken.key(place) in still
     ]
@@ -201,9 +225,14 @@ def record_failures(
     transaction.execute(
         m.render("record_failures"),
         prediction=m.name,
-        keys=[json.dumps(key) for key, _ in failures],
-        classes=[failure.failure.value for _, failure in failures],
-        messages=[failure.message.replace("\x00", "")[:2000] for _, failure in failures],
+        **_bound(
+            transaction,
+            {
+                "keys": ([json.dumps(key) for key, _ in failures], "text"),
+                "classes": ([failure.failure.value for _, failure in failures], "text"),
+                "messages": ([failure.message.replace("\x00", "")[:2000] for _, failure in failures], "text"),
+            },
+        ),
         retry_after=m.prediction.retry_after.total_seconds(),
         max_attempts=m.prediction.max_attempts,
     )
@@ -222,14 +251,17 @@ def _version(m: Materialisation) -> dict[str, Any]:
     return {"version": m.prediction.version_value} if m.prediction.version else {}
 
 
-def _identity(transaction: Transaction, m: Materialisation, taken: Taken) -> dict[str, Any]:
-    """The parameters that say which rows, and what their inputs were."""
-    sent = transaction.capabilities.sent_array
+def _identity(m: Materialisation, taken: Taken) -> dict[str, tuple[Sequence[Any], str]]:
+    """The columns that say which rows, and what their inputs were."""
     keys = zip(m.key, taken.keys, strict=True)
     return {
         **{
-            f"k{place}": sent(values, "bigint" if key.native else "text")
+            f"k{place}": (values, "bigint" if key.native else "text")
             for place, (key, values) in enumerate(keys, 1)
         },
-        "f": sent(taken.fingerprints, m.fingerprint[1]),
+        "f": (taken.fingerprints, m.fingerprint[1]),
     }
+
+
+def _bound(transaction: Transaction, columns: dict[str, tuple[Sequence[Any], str]]) -> dict[str, Any]:
+    return transaction.capabilities.bind_columns(columns)

@@ -16,13 +16,14 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 import sql
+from worker.capabilities import seconds
 from worker.config import Prediction
 from worker.database import Database, Transaction
-from worker.errors import PrivilegeError, RefusedError
+from worker.errors import LockTimeoutError, PrivilegeError, RefusedError
 from worker.materialisation import Materialisation
 from worker.names import literal
 
-SCHEMA = "rowscore"
+PREFIX = "rowscore_"  # of own tables where the database has no schemas
 LOCK_TIMEOUT = "2s"
 FIRST_CLAIM = 1000  # rows; the controller grows it by half at most, and shrinks it at once
 _REGISTER = (
@@ -43,12 +44,25 @@ def migrate(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> bool:
         RefusedError: the tables were made by a newer rowscore.
         LockTimeoutError: another process migrates, or holds the tables, for longer than `lock_timeout`.
     """
-    with database.transaction(lock_timeout=lock_timeout) as transaction:
-        transaction.execute(sql.load(transaction.capabilities.dialect)["lock_plans"].render())
+    with database.transaction(lock_timeout=lock_timeout) as transaction, _alone(transaction, lock_timeout):
         text = pending_migrations(transaction)
         if text:
             transaction.script(text)
     return bool(text)
+
+
+@contextmanager
+def _alone(transaction: Transaction, lock_timeout: str) -> Iterator[None]:
+    """Hold the lock of those who plan; the end of the transaction gives it back, or a statement where it does not."""
+    statements = sql.load(transaction.capabilities.dialect)
+    patience = seconds(lock_timeout)
+    if transaction.value(statements["lock_plans"].render(), patience=patience) == 0:
+        raise LockTimeoutError("another rowscore apply or remove is at work")
+    try:
+        yield
+    finally:
+        if "unlock_plans" in statements:
+            transaction.value(statements["unlock_plans"].render())
 
 
 def pending_migrations(transaction: Transaction) -> str:
@@ -79,9 +93,10 @@ def own_tables_removal(transaction: Transaction) -> str:
     statements = sql.load(transaction.capabilities.dialect)
     current = transaction.value(statements["find_revision"].render())
     dropped = _offline(transaction, f"{current}:base", command.downgrade)
-    return ";\n".join(
-        [dropped, statements["drop_revision_table"].show(), statements["drop_own_schema"].show()]
-    )
+    last = [
+        statements[name].show() for name in ("drop_revision_table", "drop_own_schema") if name in statements
+    ]
+    return ";\n".join([dropped, *last])
 
 
 def register(transaction: Transaction, materialisation: Materialisation) -> None:
@@ -99,7 +114,7 @@ def register(transaction: Transaction, materialisation: Materialisation) -> None
 def registration_statements(prediction: Prediction, dialect: str) -> tuple[str, ...]:
     """What `register` runs, with its values written out: for the DBA."""
     values = _registration(prediction)
-    return tuple(_written_out(sql.load(dialect)[name].show(), values) for name in _REGISTER)
+    return tuple(_written_out(sql.load(dialect)[name].show(), values, dialect) for name in _REGISTER)
 
 
 def unregister(transaction: Transaction, name: str) -> None:
@@ -111,7 +126,7 @@ def unregister(transaction: Transaction, name: str) -> None:
 
 def unregistration_statement(name: str, dialect: str) -> str:
     """What `unregister` runs, with its value written out."""
-    return _written_out(sql.load(dialect)["delete_prediction"].show(), {"prediction": name})
+    return _written_out(sql.load(dialect)["delete_prediction"].show(), {"prediction": name}, dialect)
 
 
 @contextmanager
@@ -126,9 +141,10 @@ def one_at_a_time(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> It
     """
     with database.transaction(lock_timeout=lock_timeout) as transaction:
         statements = sql.load(transaction.capabilities.dialect)
-        transaction.execute(statements["outlast_timeouts"].render())
-        transaction.execute(statements["lock_plans"].render())
-        yield
+        if "outlast_timeouts" in statements:
+            transaction.execute(statements["outlast_timeouts"].render())
+        with _alone(transaction, lock_timeout):
+            yield
 
 
 def _registration(prediction: Prediction) -> dict[str, str | int]:
@@ -141,18 +157,25 @@ def _registration(prediction: Prediction) -> dict[str, str | int]:
     }
 
 
-def _written_out(statement: str, values: dict[str, Any]) -> str:
+def _written_out(statement: str, values: dict[str, Any], dialect: str) -> str:
     """A statement of state.sql with its parameters as literals; it holds no text of a user's, so the search
     is safe.
     """
-    texts = {key: literal(value) if isinstance(value, str) else str(value) for key, value in values.items()}
+    texts = {
+        key: literal(value, dialect) if isinstance(value, str) else str(value)
+        for key, value in values.items()
+    }
     return _BIND.sub(lambda match: texts[match[1]], statement)
 
 
 def _config(transaction: Transaction, output: StringIO) -> Config:
     config = Config(output_buffer=output)
     config.set_main_option("script_location", str(resources.files("worker.migrations")).replace("%", "%%"))
-    config.attributes.update(dialect=transaction.capabilities.dialect, schema=SCHEMA)
+    config.attributes.update(
+        dialect=transaction.capabilities.dialect,
+        schema=transaction.capabilities.own_schema,
+        prefix="" if transaction.capabilities.own_schema else PREFIX,
+    )
     return config
 
 

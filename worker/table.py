@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ class Column:
     collation: str | None
     exact: bool  # its equality tells apart what its text tells apart
     native: bool  # a key of this type travels in the driver's own form, not as text
+    moves: bool  # an UPDATE that does not name it changes it
     unfit: bool  # as a key: a value may not be found again by itself
 
 
@@ -71,7 +73,7 @@ class Trigger:
 class Table:
     """The table as it stands in the catalogue."""
 
-    oid: int
+    oid: int | str  # a number, or where there is none its qualified name
     schema: str
     name: str
     kind: str
@@ -105,6 +107,11 @@ class Table:
         near = [known for known in self.columns if known.lower() == name.lower()]
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(self.columns)}"
         raise ConfigurationError(f"{where}: {self.label} has no column {name!r}{hint}")
+
+    def index_of(self, key: tuple[Column, ...]) -> str | None:
+        """The unique index over these columns."""
+        names = {column.name for column in key}
+        return next((known.index for known in self.unique_keys if set(known.columns) == names), None)
 
     def choose_key(self, asked: tuple[str, ...] | None, where: str) -> tuple[Column, ...]:
         """The key that identifies rows: the one asked for, else the primary key, else the first usable unique one.
@@ -171,7 +178,10 @@ def read_table(transaction: Transaction, schema: str | None, name: str, where: s
         owner=found.owner,
         estimated_rows=found.estimated_rows,
         columns={column.name: column for column in columns},
-        unique_keys=tuple(read("find_unique_keys", UniqueKey)),
+        unique_keys=tuple(
+            UniqueKey(row.index, bool(row.is_primary), tuple(listed(row.columns)), bool(row.not_null))
+            for row in transaction.rows(statements["find_unique_keys"].render(), oid=found.oid)
+        ),
         partitions=tuple(read("find_partitions", Partition)),
         triggers=tuple(read("find_triggers", Trigger)),
     )
@@ -188,3 +198,8 @@ def _column(row: Any, capabilities: Capabilities) -> Column:
 
 def _tupled(mapping: Any) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in mapping.items()}
+
+
+def listed(value: Any) -> list[Any]:
+    """A list that a database without arrays answers as JSON."""
+    return json.loads(value) if isinstance(value, str) else list(value or ())

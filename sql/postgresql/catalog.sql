@@ -16,7 +16,8 @@ SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, t.typcat
        a.attnotnull AS not_null, a.attgenerated <> '' AS generated, a.attidentity <> '' AS identity,
        pg_get_expr(d.adbin, d.adrelid) AS default_text, a.attnum AS number,
        coalesce(l.collisdeterministic, true) AS deterministic,
-       CASE WHEN a.attcollation <> 0 THEN quote_ident(ln.nspname) || '.' || quote_ident(l.collname) END AS collation
+       CASE WHEN a.attcollation <> 0 THEN quote_ident(ln.nspname) || '.' || quote_ident(l.collname) END AS collation,
+       false AS moves
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace ln ON ln.oid = l.collnamespace

@@ -15,7 +15,7 @@ def column(name: str, sql_type: str, number: int) -> Column:
     """A plain column."""
     native = sql_type == "bigint"
     return Column(
-        name, sql_type, sql_type, sql_type, "N", None, True, False, False, None, number, True, None, True, native, False
+        name, sql_type, sql_type, sql_type, "N", None, True, False, False, None, number, True, None, True, native, False, False
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ def column(name: str, type: str = "integer", number: int = 1, **other: Any) -> C
         "collation": None,
         "exact": POSTGRESQL.is_exact(type, deterministic=other.get("deterministic", True)),
         "native": POSTGRESQL.is_native_key(type),
+        "moves": False,
         "unfit": POSTGRESQL.is_unfit_key(type),
     }
     return Column(name=name, type=type, number=number, **{**fields, **other})

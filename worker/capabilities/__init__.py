@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from functools import cache
 
+from worker.capabilities.mysql import MariaDB, MySQL
 from worker.capabilities.postgresql import PostgreSQL
-from worker.capabilities.protocol import Capabilities, bare_type
+from worker.capabilities.protocol import Capabilities, bare_type, seconds
 
-__all__ = ["Capabilities", "bare_type", "capabilities_of"]
+__all__ = ["Capabilities", "bare_type", "capabilities_of", "seconds"]
 
 
 @cache
 def capabilities_of(dialect: str) -> Capabilities:
-    """The capabilities of a dialect, by SQLAlchemy's name for it."""
-    known: dict[str, type[Capabilities]] = {"postgresql": PostgreSQL}
+    """The capabilities of a dialect, `postgresql`, `mysql` or `mariadb`."""
+    known: dict[str, type[Capabilities]] = {
+        "postgresql": PostgreSQL,
+        "mysql": MySQL,
+        "mariadb": MariaDB,
+    }
     return known[dialect]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
@@ -11,12 +12,24 @@ from worker import errors
 from worker.answers import OutputType
 
 
+@dataclass(frozen=True, slots=True)
+class FoundType:
+    """A type as the server calls it: in full, without length or precision, its category, an array's element."""
+
+    type: str
+    cast_type: str
+    category: str
+    element: str | None
+
+
 class Capabilities(Protocol):
     """The differences between databases that are not SQL text."""
 
     dialect: str
     driver_error: type[Exception]
     plan_pins: Mapping[str, str | int]
+    own_schema: str | None  # where rowscore's own tables are; None: in the connection's database, by a prefix
+    locks_first: bool  # a statement that writes cannot lock and step over rows itself
 
     def connect_arguments(self, application_name: str) -> dict[str, Any]:
         """Arguments for the driver's connect."""
@@ -49,6 +62,16 @@ class Capabilities(Protocol):
     def read_expression(self, expression: str, sql_type: str) -> str:
         """The expression in a form that the driver loads."""
 
+    def expression_types(self, transaction: Any, statement: str) -> tuple[str, ...]:
+        """The SQL type of each column that the statement answers with.
+
+        Args:
+            transaction: a `worker.database.Transaction`.
+        """
+
+    def find_type(self, transaction: Any, asked: str) -> FoundType | None:
+        """The type that a user wrote as the server calls it; None where it has none of that name."""
+
     def ends_walks(self, connection: Connection) -> bool:
         """Whether `(a, b) <= (x, y)` ends a walk over an index of (a, b) where a is equal all along."""
 
@@ -64,8 +87,8 @@ class Capabilities(Protocol):
     def sent_value(self, value: Any, kind: OutputType) -> Any:
         """A checked answer as the driver sends it in `sent_type`."""
 
-    def sent_array(self, values: list[Any], sent_type: str) -> Any:
-        """One column's values as the driver sends them fastest."""
+    def bind_columns(self, columns: Mapping[str, tuple[Sequence[Any], str]]) -> dict[str, Any]:
+        """The parameters that carry columns of equal length, each with the SQL type that it travels in."""
 
     def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
         """How answers for a column of this type are checked and sent."""
@@ -75,3 +98,11 @@ def bare_type(sql_type: str) -> str:
     """`numeric(10,2)` as `numeric`, `timestamp(3) with time zone` as `timestamp with time zone`."""
     before, _, rest = sql_type.partition("(")
     return (before + rest.partition(")")[2]).strip()
+
+
+def seconds(setting: str | int) -> float:
+    """`50ms`, `2s` or a plain number of milliseconds, in seconds."""
+    text = str(setting)
+    if text.endswith("ms"):
+        return float(text[:-2]) / 1000
+    return float(text[:-1]) if text.endswith("s") else float(text) / 1000

@@ -5,7 +5,7 @@ from alembic import context
 attributes = context.config.attributes
 context.configure(
     dialect_name=attributes["dialect"],
-    version_table="alembic_version",
+    version_table=attributes["prefix"] + "alembic_version",
     version_table_schema=attributes["schema"],
     transactional_ddl=False,  # whoever runs the SQL opens the transaction, with its lock
 )

@@ -1,0 +1,276 @@
+"""MySQL 8.0 and later, MariaDB 10.6 and later, Aurora MySQL included, through PyMySQL."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+from pymysql.constants import CLIENT, FIELD_TYPE
+from sqlalchemy import Connection
+
+from worker import errors
+from worker.answers import OutputKind, OutputType
+from worker.capabilities.protocol import FoundType, bare_type, seconds
+
+_EXACT = {
+    0: errors.ConnectionFailedError,
+    1040: errors.ConnectionFailedError,  # too many connections
+    1044: errors.ConnectionFailedError,
+    1045: errors.ConnectionFailedError,
+    1049: errors.ConnectionFailedError,
+    1053: errors.ConnectionFailedError,
+    1130: errors.ConnectionFailedError,
+    1158: errors.ConnectionFailedError,
+    1927: errors.ConnectionFailedError,
+    2002: errors.ConnectionFailedError,
+    2003: errors.ConnectionFailedError,
+    2006: errors.ConnectionFailedError,
+    2013: errors.ConnectionFailedError,
+    2014: errors.ConnectionFailedError,
+    2059: errors.ConnectionFailedError,
+    1142: errors.PrivilegeError,
+    1143: errors.PrivilegeError,
+    1227: errors.PrivilegeError,
+    1370: errors.PrivilegeError,
+    1419: errors.PrivilegeError,
+    1054: errors.MissingObjectError,
+    1146: errors.MissingObjectError,
+    1305: errors.MissingObjectError,
+    1205: errors.LockTimeoutError,
+    3572: errors.LockTimeoutError,
+    1213: errors.ConflictError,
+    1020: errors.ConflictError,  # MariaDB: the record has changed since it was read
+    1317: errors.StatementTimeoutError,
+    1969: errors.StatementTimeoutError,  # MariaDB's max_statement_time
+    3024: errors.StatementTimeoutError,  # MySQL's max_execution_time
+    # One row's data: out of range, truncated, not a value of the type, a constraint, a SIGNAL of the user's.
+    **dict.fromkeys(
+        (1048, 1062, 1138, 1172, 1242, 1264, 1265, 1292, 1339, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1451, 1452,
+         1526, 1644, 1690, 1748, 3140, 3141, 3156, 3819, 3903, 4025, 4038, 4078),
+        errors.DataError,
+    ),
+}  # fmt: skip
+_BY_CLASS = {
+    "08": errors.ConnectionFailedError,
+    "22": errors.DataError,
+    "23": errors.DataError,
+    "45": errors.DataError,
+}
+
+_WHOLE = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
+_BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+_TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "set"})
+_TIMES = frozenset({"date", "datetime", "timestamp", "time"})
+
+# What users write in `outputs`, and what the server calls it.
+_SYNONYMS = {
+    "double precision": "double", "float8": "double", "real": "double", "float4": "float", "integer": "int",
+    "boolean": "tinyint(1)", "bool": "tinyint(1)", "numeric": "decimal", "dec": "decimal", "int4": "int", "int8": "bigint",
+    "int2": "smallint", "character varying": "varchar", "string": "text",
+}  # fmt: skip
+_KNOWN = (
+    _WHOLE
+    | _BINARY
+    | _TEXTS
+    | _TIMES
+    | {"float", "double", "decimal", "bit", "json", "enum", "vector", "uuid", "inet6"}
+)
+
+_FIELDS = {
+    FIELD_TYPE.DECIMAL: "decimal", FIELD_TYPE.NEWDECIMAL: "decimal", FIELD_TYPE.TINY: "tinyint",
+    FIELD_TYPE.SHORT: "smallint", FIELD_TYPE.INT24: "mediumint", FIELD_TYPE.LONG: "int",
+    FIELD_TYPE.LONGLONG: "bigint", FIELD_TYPE.FLOAT: "float", FIELD_TYPE.DOUBLE: "double", FIELD_TYPE.BIT: "bit",
+    FIELD_TYPE.JSON: "json", FIELD_TYPE.DATE: "date", FIELD_TYPE.DATETIME: "datetime",
+    FIELD_TYPE.TIMESTAMP: "timestamp", FIELD_TYPE.TIME: "time", FIELD_TYPE.YEAR: "year",
+    FIELD_TYPE.GEOMETRY: "geometry",
+}  # fmt: skip
+_BINARY_CHARSET = 63
+
+_SENT = {
+    OutputKind.FLOAT: "DOUBLE",
+    OutputKind.INTEGER: "DECIMAL(65,0)",
+    OutputKind.BOOLEAN: "TINYINT",
+}
+_TEXT = "LONGTEXT CHARACTER SET utf8mb4"
+
+
+def _plain(sql_type: str) -> str:
+    """`int(10) unsigned` as `int`, `decimal(10,2)` as `decimal`."""
+    return bare_type(sql_type).removesuffix(" zerofill").removesuffix(" unsigned").strip()
+
+
+class MySQL:
+    """MySQL and Aurora MySQL."""
+
+    dialect = "mysql"
+    driver_error: type[Exception] = pymysql.Error
+    plan_pins: Mapping[
+        str, str | int
+    ] = {}  # FORCE INDEX and STRAIGHT_JOIN stand in the statements themselves
+    own_schema: str | None = None
+    locks_first = True
+
+    # Which values expressions, comparisons and texts mean must not depend on the server's settings. Keys of type
+    # timestamp travel as text, which is unambiguous in UTC alone.
+    _SESSION = (
+        "SET SESSION time_zone = '+00:00', group_concat_max_len = 1000000, "
+        "sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+    )
+
+    def connect_arguments(self, application_name: str) -> dict[str, Any]:
+        """Counts are of rows found, not of rows changed; scripts hold several statements."""
+        return {
+            "client_flag": CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS,
+            "charset": "utf8mb4",
+            "connect_timeout": 10,
+            "program_name": application_name,
+            "init_command": self._SESSION,
+        }
+
+    def local_settings(self, settings: Mapping[str, str | int]) -> str:
+        """MySQL has no SET LOCAL: what a transaction relies on is set at its beginning, all of it, each time."""
+        lock = max(1, math.ceil(seconds(settings.get("lock_timeout", "50s"))))
+        statement = seconds(settings.get("statement_timeout", 0))
+        return (
+            f"SET SESSION innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, "
+            f"{self._statement_timeout(statement)}"
+        )
+
+    def _statement_timeout(self, seconds: float) -> str:
+        return f"max_execution_time = {round(seconds * 1000)}"  # of SELECT alone
+
+    @contextmanager
+    def binary_cursor(self, connection: Connection) -> Iterator[Any]:
+        """PyMySQL has one protocol."""
+        driver: pymysql.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        with driver.cursor() as cursor:
+            yield cursor
+
+    def is_native_key(self, sql_type: str) -> bool:
+        """Whole numbers; everything else travels as text."""
+        return _plain(sql_type) in _WHOLE
+
+    def is_unfit_key(self, base_type: str) -> bool:
+        """FLOAT keys fail equality after a round trip; a JSON has no order."""
+        return _plain(base_type) in {"float", "double", "json", "geometry"}
+
+    def is_exact(self, base_type: str, *, deterministic: bool) -> bool:
+        """Numbers and times; texts are equal under their collation where their bytes differ."""
+        return _plain(base_type) in _WHOLE | _TIMES | {"decimal", "double", "bit", "enum"}
+
+    def fingerprint(
+        self, expressions: Sequence[str], types: Sequence[str], *, deterministic: bool
+    ) -> tuple[str, str]:
+        """SHA2 of a JSON array: CONCAT_WS collides on NULL, and MySQL 9 has no MD5 any more."""
+        parts = [
+            _as_text(expression, sql_type) for expression, sql_type in zip(expressions, types, strict=False)
+        ]
+        parts += expressions[len(types) :]
+        return f"SHA2(JSON_ARRAY({', '.join(parts)}), 256)", "VARCHAR(64) CHARACTER SET utf8mb4"
+
+    def read_expression(self, expression: str, sql_type: str) -> str:
+        """A FLOAT is sent rounded to six digits unless it is made a DOUBLE; a BIT as bytes unless it is made a number."""
+        if _plain(sql_type) == "float":
+            return f"({expression}) + 0e0"
+        return f"({expression}) + 0" if _plain(sql_type) == "bit" else expression
+
+    def expression_types(self, transaction: Any, statement: str) -> tuple[str, ...]:
+        """By the answer's description; a text of bytes differs from one of letters by its character set alone."""
+        with transaction.connection.connection.cursor() as cursor:
+            cursor.execute(statement, {})
+            fields = cursor._result.fields
+        return tuple(
+            _FIELDS.get(field.type_code) or ("varbinary" if field.charsetnr == _BINARY_CHARSET else "varchar")
+            for field in fields
+        )
+
+    def ends_walks(self, connection: Connection) -> bool:
+        """Ranges of an index end where they end."""
+        return True
+
+    def sqlstate(self, error: BaseException) -> str | None:
+        """SQLSTATE as the server gave it."""
+        return getattr(error, "sqlstate", None) or None
+
+    def classify(self, error: BaseException) -> type[errors.DatabaseError]:
+        """By the server's number, else by SQLSTATE's class, else by the driver's own class."""
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        if isinstance(error, pymysql.err.InterfaceError):
+            return errors.ConnectionFailedError
+        if found := _EXACT.get(number):
+            return found
+        if found := _BY_CLASS.get((self.sqlstate(error) or "")[:2]):
+            return found
+        if isinstance(error, (pymysql.err.DataError, pymysql.err.IntegrityError)):
+            return errors.DataError
+        return errors.DatabaseError
+
+    def sent_type(self, kind: OutputType) -> str:
+        """The type of the answers' column in JSON_TABLE; bytes travel as hexadecimal digits."""
+        if kind.name and _plain(kind.name) in _BINARY:
+            return "HEX"
+        return _SENT.get(kind.kind, _TEXT)
+
+    def sent_value(self, value: Any, kind: OutputType) -> Any:
+        """Numbers and booleans as they are; JSON as text; everything else as its text."""
+        if value is None or kind.kind in _SENT:
+            return value
+        if kind.kind is OutputKind.JSON:
+            return json.dumps(value)
+        if isinstance(value, (bytes, bytearray)):
+            return bytes(value).hex()
+        return value if isinstance(value, str) else str(value)
+
+    def bind_columns(self, columns: Mapping[str, tuple[Sequence[Any], str]]) -> dict[str, Any]:
+        """One JSON document of rows, which JSON_TABLE takes apart."""
+        return {"rows": json.dumps(list(zip(*(values for values, _ in columns.values()), strict=True)))}
+
+    def find_type(self, transaction: Any, asked: str) -> FoundType | None:
+        """The server's own name for a type by a table of names: it has no catalogue of types."""
+        lowered = re.sub(r"\s+", " ", asked.strip().lower())
+        name, bracket, rest = lowered.partition("(")
+        known = _SYNONYMS.get(name.strip(), name.strip())
+        if _plain(known) not in _KNOWN:
+            return None
+        full = f"{known}{bracket}{rest}" if not known.endswith(")") else known
+        return FoundType(full, full, "", None)
+
+    def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
+        """By the column's type; tinyint(1) is how MySQL spells boolean."""
+        if sql_type.startswith("tinyint(1)"):
+            return OutputType(OutputKind.BOOLEAN, None, sql_type)
+        plain = _plain(sql_type)
+        kinds = {"float": OutputKind.FLOAT, "double": OutputKind.FLOAT, "decimal": OutputKind.NUMERIC,
+                 "json": OutputKind.JSON}  # fmt: skip
+        kind = kinds.get(plain) or (
+            OutputKind.INTEGER
+            if plain in _WHOLE
+            else OutputKind.TEXT
+            if plain in _TEXTS
+            else OutputKind.OTHER
+        )
+        return OutputType(kind, None, sql_type)
+
+
+class MariaDB(MySQL):
+    """MariaDB."""
+
+    dialect = "mariadb"
+
+    def _statement_timeout(self, seconds: float) -> str:
+        return f"max_statement_time = {seconds:g}"
+
+
+def _as_text(expression: str, sql_type: str) -> str:
+    """A form whose JSON text differs where the value does."""
+    plain = _plain(sql_type)
+    if plain == "float":
+        return f"({expression}) + 0e0"
+    if plain in _BINARY or plain in {"bit", "geometry"}:
+        return f"HEX({expression})"
+    return f"CAST({expression} AS CHAR)" if plain == "json" else expression
