@@ -12,7 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.databases import MySQLSession, databases, session
+from tests.support.mysql import MySQL, served
 from worker.database import Database
+from worker.demo.installs import mariadb_install, mysql_install
 from worker.demo.postgres import wheel_install_16
 from worker.demo.servers import PostgresServer
 
@@ -27,7 +30,7 @@ _SERVER_SETTINGS = {
 }
 _numbers = itertools.count(1)
 
-Connect = Callable[..., psycopg.Connection[Any]]
+Connect = Callable[..., Any]  # a psycopg connection, or what speaks like one
 
 
 @pytest.fixture(scope="session")
@@ -49,31 +52,54 @@ def postgres_16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresSe
 
 
 @pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQL]:
+    """One MariaDB for this test process, without durability, or the server in $ROWSCORE_TEST_MYSQL_URL."""
+    yield from served(tmp_path_factory.mktemp("mariadb"), mariadb_install)
+
+
+@pytest.fixture(scope="session")
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQL]:
+    """The same with MySQL; skipped unless $ROWSCORE_TEST_MYSQL is set."""
+    yield from served(tmp_path_factory.mktemp("mysql"), mysql_install)
+
+
+@pytest.fixture(scope="session")
 def administrator(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
     """A superuser's connection that makes and drops the tests' databases."""
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         yield connection
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The conformance suite runs once for each database."""
+    if getattr(metafunc.module, "CONFORMANCE", False) and "database_url" in metafunc.fixturenames:
+        metafunc.parametrize("database_url", databases(), indirect=True, scope="function")
+
+
 @pytest.fixture
-def database_url(postgres: PostgresServer, administrator: psycopg.Connection[Any]) -> Iterator[str]:
-    """A fresh empty database; the test fails if it leaves a connection of its own open."""
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh empty database, of PostgreSQL unless the module is of the conformance suite."""
     name = f"test_{next(_numbers)}"
-    administrator.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
-    yield postgres.url(name)
-    administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    kind = getattr(request, "param", "postgresql")
+    if kind == "postgresql":
+        administrator: psycopg.Connection[Any] = request.getfixturevalue("administrator")
+        administrator.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        yield request.getfixturevalue("postgres").url(name)
+        administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        return
+    server: MySQL = request.getfixturevalue(kind)
+    name = f"{name}_{os.getpid()}"  # a server that was given is shared by the test processes
+    with MySQLSession(server.url()) as administrators:
+        administrators.execute(f"CREATE DATABASE {name}")
+        yield server.url(name)
+        administrators.execute(f"DROP DATABASE {name}")
 
 
 @pytest.fixture
 def connect(database_url: str) -> Iterator[Connect]:
-    """Opens autocommit connections to the test's database; all are closed at the end."""
+    """Opens sessions of the application's on the test's database, autocommitting; all are closed at the end."""
     with ExitStack() as stack:
-
-        def opened(**options: Any) -> psycopg.Connection[Any]:
-            connection = psycopg.connect(database_url, **{"autocommit": True, **options})
-            return stack.enter_context(connection)
-
-        yield opened
+        yield lambda **options: stack.enter_context(session(database_url, **options))
 
 
 @pytest.fixture
