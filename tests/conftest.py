@@ -72,7 +72,9 @@ def administrator(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The conformance suite runs once for each database."""
-    if getattr(metafunc.module, "CONFORMANCE", False) and "database_url" in metafunc.fixturenames:
+    chosen = any("database_url" in mark.args for mark in metafunc.definition.iter_markers("parametrize"))
+    suite = getattr(metafunc.module, "CONFORMANCE", False)
+    if suite and not chosen and "database_url" in metafunc.fixturenames:
         metafunc.parametrize("database_url", databases(), indirect=True, scope="function")
 
 

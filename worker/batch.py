@@ -21,6 +21,7 @@ from worker.leases import Lease, Leases, share_prediction
 from worker.materialisation import Materialisation
 from worker.models.protocol import Batch, CallStatistics, Model, RowFailure
 from worker.patience import DEFAULT_PATIENCE
+from worker.pulse import DEFAULT_SECONDS, Pulse
 from worker.reading import Reader, Reading
 from worker.rows import Taken
 from worker.scoring import score
@@ -82,6 +83,8 @@ class BatchScorer:
         self.inside = InDatabase(database, materialisation)
         attempts = getattr(materialisation.prediction.model, "attempts", DEFAULT_PATIENCE.attempts)
         self.patience = replace(DEFAULT_PATIENCE, attempts=attempts)
+        # Twice as often as renewals are due: none comes later than after half of the lease's time.
+        self.pulse = Pulse(min(DEFAULT_SECONDS, leases.ttl / _RENEWALS_PER_LEASE / 2))
         self.reader = Reader(database, materialisation)
         self.writeback = Writeback(database, materialisation, leases, stop)
 
@@ -156,7 +159,8 @@ class BatchScorer:
                 {output.name: output.kind for output in self.m.outputs},
                 rows_per_call=result.rows_per_call or DEFAULT_ROWS_PER_CALL,
                 concurrency=self.m.prediction.concurrency,
-                before_call=self._renewer(lease),
+                before_call=self._renewer(lease, reading.began),
+                pulse=self.pulse,
                 stop=self.stop,
                 proven=not reading.share.failures,
                 patience=self.patience,
@@ -169,16 +173,18 @@ class BatchScorer:
         """The in-database path with `mode = "select"`: the function runs unlocked, then the guarded write."""
         with _timed(result):
             share, result.skipped = self.reader.skip(lease)
-        taken, outcomes = self.inside.answers(
-            lease, result.statistics, self.stop, self._renewer(lease), presumed=not share.failures
-        )
-        result.taken = len(taken)
-        self._write(lease, taken, outcomes, result, sent=True)
+        with self.pulse.beating(self._renewer(lease)) as renew:
+            found = self.inside.answers(
+                lease, result.statistics, self.stop, renew, presumed=not share.failures
+            )
+        taken = found.taken
+        result.taken, result.complete, result.fault = len(taken), found.complete, found.fault
+        self._write(lease, taken, found.outcomes, result, sent=True)
 
     def _write(
         self, lease: Lease, taken: Taken, outcomes: list[Outcome], result: BatchResult, *, sent: bool = False
     ) -> None:
-        result.complete = None not in outcomes
+        result.complete = result.complete and None not in outcomes
         written = self.writeback.write(
             lease,
             taken,
@@ -268,18 +274,20 @@ class BatchScorer:
         if not result.complete:
             self.leases.abandon(lease)
 
-    def _renewer(self, lease: Lease) -> Callable[[], None]:
-        """Renews the lease when a good part of its time is over; a lost lease ends the batch before more is paid."""
-        last = time.monotonic()
+    def _renewer(self, lease: Lease, began: float | None = None) -> Callable[[], None]:
+        """Renews the lease when a good part of its time is over; a lost lease ends the batch before more is paid.
+
+        Args:
+            began: when its time began, by the monotonic clock; None: now.
+        """
+        last = time.monotonic() if began is None else began
         every = self.leases.ttl / _RENEWALS_PER_LEASE
-        lock = threading.Lock()
 
         def renew() -> None:
             nonlocal last
-            with lock:
-                if time.monotonic() - last >= every:
-                    self.leases.renew(lease)
-                    last = time.monotonic()
+            if time.monotonic() - last >= every:
+                self.leases.renew(lease)
+                last = time.monotonic()
 
         return renew
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -28,6 +28,9 @@ _INTEGER_BITS = {
     "int4": 32,
 }
 _LONGEST_NUMERIC = 131_072  # digits before the point in PostgreSQL's numeric; MySQL's decimal has 65
+_MOST_DIMENSIONS = 6  # of PostgreSQL's arrays
+_BINARY = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")  # MySQL's types of bytes
+_LISTS = {list, tuple, np.ndarray}
 
 
 class OutputKind(StrEnum):
@@ -67,7 +70,8 @@ def convert(raw: Any, output: OutputType) -> Any:
     """One raw answer (a CSV field, a Python or numpy value) as the value to write; None is NULL.
 
     An empty field is NULL, except for text, where it is the empty text. JSON comes back as the parsed object,
-    arrays and vectors as lists, numeric as Decimal; a type of kind other is passed to the database as text.
+    arrays and vectors as lists (of lists of equal lengths, where an array has more dimensions), numeric as
+    Decimal; a type of kind other is passed to the database as text, bytes for a bytea as their digits.
 
     Raises:
         AnswerError: the answer does not fit the type.
@@ -220,11 +224,40 @@ def _parsed(text: str, expected: str) -> Any:
 
 
 def _array(raw: Any, output: OutputType) -> list[Any]:
-    return _list(raw, OutputType(output.element or OutputKind.OTHER, name=output.name), "a list")
+    element = OutputType(output.element or OutputKind.OTHER, name=output.name)
+    values = _list(raw, "a list")
+    if element.kind in (OutputKind.JSON, OutputKind.VECTOR):  # whose own values are lists
+        return _elements(values, element)
+    return _dimension(values, element, 1)
+
+
+def _dimension(values: Sequence[Any], element: OutputType, number: int) -> list[Any]:
+    """Elements, or lists of one shape: the databases know no others."""
+    if _LISTS.isdisjoint(map(type, values)):
+        return _elements(values, element)
+    if number == _MOST_DIMENSIONS:
+        raise AnswerError(f"expected at most {_MOST_DIMENSIONS} dimensions")
+    lists = _each(values, lambda value: _dimension(_inner(value), element, number + 1))
+    shape = _shape(lists[0])
+    for position, each in enumerate(lists, 1):
+        if _shape(each) != shape:
+            raise AnswerError(f"element {position} has other lengths than element 1: {_shape(each)}, {shape}")
+    return lists if lists[0] else []  # an array without elements has no dimensions
+
+
+def _inner(value: Any) -> Sequence[Any]:
+    if type(value) not in _LISTS:
+        raise AnswerError("it is no list, where others are")
+    return _list(value, "a list")
+
+
+def _shape(values: list[Any]) -> list[int]:
+    """The lengths of lists that have one shape each."""
+    return [len(values), *(_shape(values[0]) if values and isinstance(values[0], list) else [])]
 
 
 def _vector(raw: Any, output: OutputType) -> list[float]:
-    values = _list(raw, OutputType(OutputKind.FLOAT), "a list of numbers")
+    values = _elements(_list(raw, "a list of numbers"), OutputType(OutputKind.FLOAT))
     if None in values:
         raise AnswerError(f"element {values.index(None) + 1} is NULL, which a vector cannot hold")
     size = re.search(r"\((\d+)\)", output.name)
@@ -233,24 +266,48 @@ def _vector(raw: Any, output: OutputType) -> list[float]:
     return values
 
 
-def _list(raw: Any, element: OutputType, expected: str) -> list[Any]:
+def _list(raw: Any, expected: str) -> Sequence[Any]:
     values = _parsed(raw, expected) if isinstance(raw, str) else raw
     values = values.tolist() if isinstance(values, np.ndarray) else values
     if not isinstance(values, (list, tuple)):
         raise _unexpected(expected, raw)
+    return values
+
+
+def _elements(values: Sequence[Any], element: OutputType) -> list[Any]:
     floats = element.kind is OutputKind.FLOAT and set(map(type, values)) == {float}
     if floats and all(map(math.isfinite, values)):
         return list(values)  # an embedding of 384 numbers takes 23 microseconds
-    converted = []
+    return _each(values, lambda value: convert(value, element))
+
+
+def _each(values: Sequence[Any], change: Callable[[Any], Any]) -> list[Any]:
+    """All values changed; an error says which one it was."""
+    changed = []
     for position, value in enumerate(values, 1):
         try:
-            converted.append(convert(value, element))
+            changed.append(change(value))
         except AnswerError as error:
             raise AnswerError(f"element {position}: {error}") from None
-    return converted
+    return changed
 
 
-def _other(raw: Any, _output: OutputType) -> Any:
+def clock(span: timedelta) -> str:
+    """Hours, which may be many or fewer than none, as MySQL's type time has them."""
+    microseconds = abs(span) // timedelta(microseconds=1)
+    seconds, rest = divmod(microseconds, 1_000_000)
+    sign = "-" if span < timedelta() else ""
+    return f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:06}"
+
+
+def _other(raw: Any, output: OutputType) -> Any:
+    if isinstance(raw, (bytes, bytearray, memoryview)):
+        if output.name.startswith("bytea"):
+            return "\\x" + raw.hex()
+        if output.name.startswith(_BINARY):
+            return bytes(raw)
+    if isinstance(raw, timedelta) and re.fullmatch(r"time(\(\d\))?", output.name):
+        return clock(raw)
     if not isinstance(raw, (str, int, float, Decimal, date, time, timedelta, UUID)):
         raise _unexpected("text", raw)
     return _encodable(raw) if isinstance(raw, str) else str(raw)

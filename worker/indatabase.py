@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from worker import errors, rows
@@ -22,6 +23,32 @@ _THROTTLED = re.compile(r"throttl|rate exceeded|too many requests|\b429\b", re.I
 STATEMENT_SHARE = (
     0.8  # of the lease's time: the statement ends before another worker may take the window over
 )
+
+
+@dataclass(slots=True)
+class Answers:
+    """What a window's rows were answered so far, poison rows with their failures: all of it is paid for.
+
+    Attributes:
+        parts: the rows, in as many parts as there were statements.
+        complete: every row was asked about, but for those that other sessions hold.
+        fault: why the rest was not, where something failed.
+    """
+
+    parts: list[Taken] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    complete: bool = True
+    fault: errors.RowscoreError | None = None
+
+    @property
+    def taken(self) -> Taken:
+        """The rows of the outcomes, in their order."""
+        return rows.merged(self.parts) if self.parts else rows.NOTHING
+
+    def add(self, taken: Taken, outcomes: Iterable[Outcome]) -> None:
+        """Some more."""
+        self.parts.append(taken)
+        self.outcomes.extend(outcomes)
 
 
 class InDatabase:
@@ -92,36 +119,51 @@ class InDatabase:
         renew: Callable[[], None],
         *,
         presumed: bool,
-    ) -> tuple[Taken, list[Outcome]]:
-        """The window's rows with the function's answers by an unlocked SELECT; poison rows come as failures.
+    ) -> Answers:
+        """The window's rows with the function's answers by an unlocked SELECT; an error ends it, and is in the answers.
 
         Args:
             presumed: the function worked lately, so a few rows that fail on their own are at fault themselves.
         """
-        answered: list[Taken] = []
-        outcomes: list[Outcome] = []
+        found = Answers()
 
         def select(window: Window, limit: int) -> None:
             renew()
             started = time.perf_counter()
-            found: list[Taken] = []
+            part: list[Taken] = []
             self.run(
                 lease,
-                lambda transaction, _: found.append(rows.answer(transaction, self.m, lease, window, limit)),
+                lambda transaction, _: part.append(rows.answer(transaction, self.m, lease, window, limit)),
             )
-            self.note_call(statistics, len(found[0]), started)
-            answered.append(found[0])
-            outcomes.extend(tuple(value) for value in found[0].values)
+            self.note_call(statistics, len(part[0]), started)
+            found.add(part[0], map(tuple, part[0].values))
 
-        for window, limit in self._unheld(lease):
+        def isolated(window: Window, limit: int, failed: errors.RowFaultError) -> None:
+            taken = identify(self.database, self.m, lease, window, limit)
+            failures: dict[int, RowFailure] = {}
             try:
-                select(window, limit)
-            except errors.RowFaultError as error:
-                taken = identify(self.database, self.m, lease, window, limit)
-                failures = self._isolated(taken, select, stop, presumed=presumed, failed=error)
-                answered.append(taken.pick(list(failures)))
-                outcomes.extend(failures.values())
-        return (rows.merged(answered) if answered else rows.NOTHING), outcomes
+                self._isolate(taken, select, failures, stop, presumed=presumed, failed=failed)
+            finally:
+                found.add(taken.pick(list(failures)), failures.values())
+            found.complete = not stop.is_set()
+
+        try:
+            for window, limit in self._unheld(lease):
+                if stop.is_set():
+                    found.complete = False
+                    break
+                try:
+                    select(window, limit)
+                except errors.RowFaultError as error:
+                    isolated(window, limit, error)
+        except (
+            errors.ModelError,
+            errors.StatementTimeoutError,
+            errors.LockTimeoutError,
+            errors.ConflictError,
+        ) as fault:
+            found.complete, found.fault = False, fault
+        return found
 
     def _unheld(self, lease: Lease) -> list[tuple[Window, int]]:
         """The window, or the stretches of it between rows that other sessions hold: those are not paid for."""
@@ -175,20 +217,21 @@ class InDatabase:
             scored += counts[0]
 
         taken = identify(self.database, self.m, lease, lease.window, lease.rows)
-        failures = self._isolated(taken, update, stop, presumed=presumed, failed=failed)
+        failures: dict[int, RowFailure] = {}
+        self._isolate(taken, update, failures, stop, presumed=presumed, failed=failed)
         return taken, failures, scored
 
-    def _isolated(
+    def _isolate(
         self,
         taken: Taken,
         attempt: Callable[[Window, int], None],
+        failures: dict[int, RowFailure],
         stop: threading.Event,
         *,
         presumed: bool,
         failed: errors.RowFaultError,
-    ) -> dict[int, RowFailure]:
-        """The poison rows among `taken` by their places; the others are in a successful attempt."""
-        failures: dict[int, RowFailure] = {}
+    ) -> None:
+        """Fill in the poison rows among `taken` by their places; the others are in a successful attempt."""
 
         def convict(place: int, error: errors.RowFaultError) -> None:
             failures[place] = RowFailure(error.failure, str(error))
@@ -201,7 +244,6 @@ class InDatabase:
             stop=stop.is_set,
             failed=failed,
         )
-        return failures
 
 
 def identify(database: Database, m: Materialisation, lease: Lease, window: Window, limit: int) -> Taken:

@@ -26,6 +26,7 @@ class Reading:
         skipped: rows that `where` excluded.
         failed: rows that could not be read and were quarantined.
         seconds: how long that kept the database busy.
+        began: when, by the monotonic clock: the window was leased just before.
     """
 
     share: Any
@@ -33,6 +34,7 @@ class Reading:
     failed: int
     taken: Taken
     seconds: float
+    began: float
 
 
 class Reader:
@@ -58,7 +60,7 @@ class Reader:
 
     def read(self, lease: Lease) -> Reading:
         """The rows of the window that are to be scored."""
-        started = time.perf_counter()
+        began = time.monotonic()
         try:
             with self._open() as transaction:
                 share = share_prediction(transaction, self.m, lease.generation)
@@ -68,7 +70,7 @@ class Reader:
         except errors.DataError:
             share, failed, taken = self._around(lease)
             skipped = 0
-        return Reading(share, skipped, failed, taken, time.perf_counter() - started)
+        return Reading(share, skipped, failed, taken, time.monotonic() - began, began)
 
     def _around(self, lease: Lease) -> tuple[Any, int, Taken]:
         """One row's expression fails (a division by zero): quarantine it, read the others."""

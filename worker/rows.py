@@ -173,9 +173,9 @@ def write(
         values = list(column) if plain else [convert(value, output.kind) for value in column]
         columns[f"o{place}"] = values, output.sent
     count = transaction.execute_binary(sql, {**capabilities.bind_columns(columns), **_version(m)})
-    if capabilities.locks_first and not past_locks and count < len(answers):
-        if count_waiting(transaction, m, claims, taken):
-            raise LockTimeoutError("another session holds rows of the batch")
+    held = capabilities.locks_first and not past_locks and count < len(answers)
+    if held and count_waiting(transaction, m, claims, taken):
+        raise LockTimeoutError("another session holds rows of the batch")
     return count
 
 

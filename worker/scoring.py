@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from worker.answers import OutputType, check_answers
@@ -26,8 +27,8 @@ from worker.errors import (
 )
 from worker.models.protocol import Answer, Batch, CallStatistics, Model, RowFailure
 from worker.patience import DEFAULT_PATIENCE, Patience, StoppedError
+from worker.pulse import Pulse
 
-_HEARTBEAT = 5.0  # seconds between two `before_call`s while requests are in flight: a lease must not run out
 _TIMEOUT_HALVINGS = (
     2  # a range that still times out at a quarter of the rows asked for: the service is too slow
 )
@@ -59,6 +60,7 @@ def score(
     rows_per_call: int,
     concurrency: int = 1,
     before_call: Callable[[], object] | None = None,
+    pulse: Pulse | None = None,
     stop: threading.Event | None = None,
     proven: bool = False,
     patience: Patience = DEFAULT_PATIENCE,
@@ -73,10 +75,12 @@ def score(
         batch: the rows, equal ones among them.
         outputs: the outputs' types by name, in the model's order.
         rows_per_call: the most rows of one request.
-        concurrency: requests in flight at once, each in a thread of its own; with one call no thread is
-            started.
-        before_call: run in the calling thread before each call, and every few seconds while calls are in
-            flight; what it raises leaves as it is, once the calls in flight have ended.
+        concurrency: requests in flight at once, each in a thread of its own; a single call is made in the
+            calling thread, where a model may rely on what it keeps there.
+        before_call: run in the calling thread before each call; what it raises leaves as it is, once the
+            calls in flight have ended.
+        pulse: runs `before_call` every few seconds as well, in a thread of its own, for a call may outlast a
+            lease; never while it runs already.
         stop: once set, waits end at once and no further call is made.
         proven: the service answered lately, so a few rows of which none succeeds (fewer than
             `bisection.WITNESSES`) are at fault themselves; with more of them it is the service still.
@@ -86,19 +90,21 @@ def score(
         The scores; a model's errors are in them, never raised.
     """
     rows, positions = distinct(batch.rows)
-    run = _Run(
-        model,
-        Batch(batch.names, rows),
-        rows_per_call=rows_per_call,
-        before_call=before_call or (lambda: None),
-        stop=stop or threading.Event(),
-        proven=proven,
-        patience=patience,
-    )
-    if concurrency == 1 or len(rows) <= rows_per_call:
-        run.one_by_one()
-    else:
-        run.side_by_side(concurrency)
+    beating = pulse.beating if pulse else nullcontext
+    with beating(before_call or (lambda: None)) as before:
+        run = _Run(
+            model,
+            Batch(batch.names, rows),
+            rows_per_call=rows_per_call,
+            before_call=before,
+            stop=stop or threading.Event(),
+            proven=proven,
+            patience=patience,
+        )
+        if concurrency == 1 or len(rows) <= rows_per_call:
+            run.one_by_one()
+        else:
+            run.side_by_side(concurrency)
     outcomes = run.outcomes(outputs)
     if positions is not None:
         outcomes = [outcomes[position] for position in positions]
@@ -167,9 +173,7 @@ class _Run:
                     calls[pool.submit(self._request, span)] = span
                 if not calls:
                     return
-                done, _ = wait(calls, timeout=_HEARTBEAT, return_when=FIRST_COMPLETED)
-                if not done:
-                    self._before_call()
+                done, _ = wait(calls, return_when=FIRST_COMPLETED)
                 for call in done:
                     self._gather(calls.pop(call), call)
 

@@ -22,6 +22,7 @@ from worker.standing import (
     BackfillStatus,
     Circuit,
     Definition,
+    FailedRow,
     Failures,
     Freshness,
     Learned,
@@ -31,6 +32,7 @@ from worker.standing import (
     Status,
 )
 from worker.states import RowState, RunKind
+from worker.table import instant, listed
 
 FRESH_WINDOW = 3600.0  # seconds; older arrivals say nothing about freshness now
 ACTIVITY_WINDOW = 300.0  # seconds of the batch log
@@ -82,7 +84,7 @@ def read_status(engine: Engine, name: str | None = None, *, limits: Limits = DEF
         definition=definition,
         rows=rows,
         oldest_waiting=oldest,
-        freshness=look.freshness(known.applied_at),
+        freshness=look.freshness(definition.applied_at),
         activity=look.activity(),
         failures=failures,
         learned=Learned(known.rows_per_claim, known.rows_per_call),
@@ -98,8 +100,8 @@ def read_circuit(engine: Engine, prediction: Prediction) -> Circuit | None:
     return None if known is None else _circuit(known)
 
 
-def read_failures(engine: Engine, name: str | None = None, *, limit: int) -> tuple[Failures, list[Any]]:
-    """How many rows have an error on record, and the latest of them as `list_failures` answers.
+def read_failures(engine: Engine, name: str | None = None, *, limit: int) -> tuple[Failures, list[FailedRow]]:
+    """How many rows have an error on record, and the latest of them.
 
     Raises:
         NotAppliedError: `apply` was never run.
@@ -107,14 +109,23 @@ def read_failures(engine: Engine, name: str | None = None, *, limit: int) -> tup
     prediction = engine.prediction(name)
     database = engine.database(prediction)
     if _read_prediction(database, prediction) is None:
-        raise NotAppliedError(
-            f"{prediction.name} is not applied to this database; run `rowscore apply {prediction.name}`"
-        )
+        raise not_applied(prediction.name)
     statements = sql.load(database.capabilities.dialect)
     with database.transaction() as transaction:
         totals: Any = transaction.row(statements["count_failures"].render(), prediction=prediction.name)
         rows = transaction.rows(statements["list_failures"].render(), prediction=prediction.name, limit=limit)
-    return Failures(*totals), list(rows)
+    return Failures(*totals), [_failure(row) for row in rows]
+
+
+def _failure(row: Any) -> FailedRow:
+    values = dict(row._mapping)
+    times = {name: instant(value) for name, value in values.items() if name.endswith("_at")}
+    return FailedRow(**{**values, **times, "row_key": tuple(map(str, listed(row.row_key)))})
+
+
+def not_applied(name: str) -> NotAppliedError:
+    """What to tell somebody who asks for a prediction that was never applied."""
+    return NotAppliedError(f"{name} is not applied to this database; run `rowscore apply {name}`")
 
 
 def _read_prediction(database: Database, prediction: Prediction) -> Any:
@@ -128,7 +139,7 @@ def _read_prediction(database: Database, prediction: Prediction) -> Any:
 
 def _circuit(known: Any) -> Circuit:
     seconds = max(known.circuit_seconds, 0.0) if known.circuit_open else None
-    return Circuit(known.circuit_open, seconds, known.failures or 0, known.failure_class, known.reason)
+    return Circuit(bool(known.circuit_open), seconds, known.failures or 0, known.failure_class, known.reason)
 
 
 def _definition(prediction: Prediction, known: Any) -> Definition:
@@ -141,7 +152,7 @@ def _definition(prediction: Prediction, known: Any) -> Definition:
         drift.append(
             f"the file's model version is {prediction.version_value!r}, the database's {known.version!r}"
         )
-    return Definition(known.applied_at, known.definition_hash, known.version, tuple(drift))
+    return Definition(_known(known.applied_at), known.definition_hash, known.version, tuple(drift))
 
 
 class _Look:
@@ -157,22 +168,30 @@ class _Look:
         with self.database.transaction() as transaction:
             return transaction.row(self.m.render(statement), prediction=self.m.name, **parameters)
 
-    def table(self, statement: str, *, pinned: bool = False, **parameters: Any) -> list[Any] | None:
+    def table(
+        self, statement: str, *, pinned: bool = False, one: RowState | None = None, **parameters: Any
+    ) -> list[Any] | None:
         """The rows of a statement over the user's table; None where it takes too long.
 
         Args:
             statement: its name.
             pinned: keep the planner to indexes: it may take most rows for pending and read them all.
+            one: the state that it asks for.
             parameters: the values it binds.
         """
         pins = self.database.capabilities.plan_pins if pinned else {}
         try:
             with self.database.transaction(**pins, statement_timeout=self.limits.timeout) as transaction:
-                return list(
-                    transaction.rows(self.m.render(statement, arrived_at=self.arrived_at), **parameters)
-                )
+                text = self.m.render(statement, arrived_at=self.arrived_at, zoned=self._zoned, one=one)
+                return list(transaction.rows(text, **parameters))
         except StatementTimeoutError:
             return None
+
+    @property
+    def _zoned(self) -> bool:
+        """Whether the column of arrival times holds instants, not times of the server's own zone."""
+        name = self.arrived_at
+        return name is not None and self.m.table.columns[name].base_type.startswith("timestamp")
 
     @property
     def arrived_at(self) -> str | None:
@@ -183,7 +202,8 @@ class _Look:
 
     def rows(self, failures: Failures) -> tuple[Rows, float | None]:
         """Rows by state, and for how long the oldest one without a prediction has waited."""
-        size = self.table("measure_table", oid=self.m.table.oid)
+        table = self.m.table
+        size = self.table("measure_table", oid=table.oid, schema=table.schema, table=table.name)
         counted = self.table("count_states") if size and size[0].bytes <= self.limits.small_table else None
         if counted is not None:
             states: dict[int, int] | None = {item.state: item.rows for item in counted}
@@ -215,6 +235,10 @@ class _Look:
 
     def _estimate(self, total: int | None) -> dict[int, int] | None:
         """Rows by state from the planner's statistics, or None where there are none."""
+        if total is None:
+            return None
+        if "estimate_state" in sql.load(self.m.dialect):
+            return self._estimate_each(total)
         table = self.m.table
         shares = self.table(
             "estimate_states",
@@ -223,9 +247,27 @@ class _Look:
             state=self.m.prediction.state_column,
             partitioned=table.partitioned,
         )
-        if not shares or total is None:
+        if not shares:
             return None
         return {item.state: round(item.share * total) for item in shares}
+
+    def _estimate_each(self, total: int) -> dict[int, int]:
+        """Each state by its part of the index: counted up to the limit, else estimated; the largest is what is left."""
+        limit = self.limits.count_up_to
+        found, large = {}, False
+        for state in RowState:
+            rows = self.table("count_one_state", one=state, limit=limit + 1)
+            if rows and rows[0].rows <= limit:
+                found[state.value] = rows[0].rows
+            else:
+                large = True
+                estimated = self.table("estimate_state", one=state)
+                found[state.value] = sum(int(row.rows or 0) for row in estimated or ())
+        if large:
+            largest = max(found, key=lambda state: found[state])
+            rest = sum(rows for state, rows in found.items() if state != largest)
+            found[largest] = max(total - rest, 0)
+        return found
 
     def freshness(self, applied_at: datetime) -> Freshness | None:
         """None without `arrived_at`, and where no row of the last hour has been scored yet."""
@@ -263,7 +305,7 @@ class _Look:
             failed=run.rows_failed,
             skipped=run.rows_skipped,
             done=run.rows_scored + run.rows_failed + run.rows_skipped,
-            started_at=run.started_at,
+            started_at=_known(run.started_at),
             rows_per_second=speed.rows / speed.seconds if speed.seconds else None,
         )
 
@@ -273,10 +315,20 @@ class _Look:
             rows = transaction.rows(self.m.render("live_leases"), prediction=self.m.name)
         return tuple(
             LeaseStatus(
-                row.kind, row.owner, tuple(row.lo), tuple(row.hi), row.attempts, float(row.seconds_left)
+                row.kind,
+                row.owner,
+                tuple(listed(row.lo)),
+                tuple(listed(row.hi)),
+                row.attempts,
+                float(row.seconds_left),
             )
             for row in rows
         )
+
+
+def _known(moment: datetime) -> datetime:
+    """A time that is never NULL, with its zone."""
+    return instant(moment) or moment
 
 
 def _spread(row: Any, name: str) -> Spread | None:

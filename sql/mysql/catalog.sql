@@ -10,18 +10,10 @@ WHERE t.table_schema = COALESCE(:schema, DATABASE()) AND t.table_name = :name
 -- name: find_columns
 -- The table's columns in order: type, collation, how a value comes about, and how it travels as a key.
 SELECT c.column_name AS `name`,
-{% if mariadb %}
-       CASE WHEN c.data_type = 'longtext' AND EXISTS (
-              SELECT 1 FROM information_schema.check_constraints k
-              WHERE k.constraint_schema = c.table_schema AND k.table_name = c.table_name
-                AND k.check_clause = CONCAT('json_valid(`', c.column_name, '`)'))
-            THEN 'json' ELSE c.column_type END AS type,
-{% else %}
-       c.column_type AS type,
-{% endif %}
+       {{ full_type() }} AS type,
        CASE WHEN c.data_type IN ('tinyint', 'smallint', 'mediumint', 'int', 'bigint', 'decimal', 'float', 'double', 'year') THEN 'N'
             WHEN c.character_set_name IS NOT NULL THEN 'S' ELSE '' END AS category,
-       NULL AS element, c.column_type AS base_type,
+       NULL AS element, {{ full_type() }} AS base_type,
        CASE WHEN c.data_type IN ('bit', 'enum', 'set') THEN 'ORDINAL'
             WHEN c.character_set_name IS NOT NULL THEN 'TEXT'
             WHEN c.data_type LIKE '%binary' OR c.data_type LIKE '%blob' THEN 'HEX'

@@ -72,10 +72,27 @@ def test_an_unknown_prediction_is_told_with_the_known_ones(cli: Cli) -> None:
     assert cli.error("run", "chrun", status=2) == "rowscore.toml has no prediction 'chrun'; it has churn"
 
 
-@pytest.mark.parametrize("command", ["run", "backfill", "failures"])
+@pytest.mark.parametrize("command", ["run", "backfill", "failures", "status churn", "status churn --json"])
 def test_not_applied_yet_says_what_to_do(cli: Cli, command: str) -> None:
     expected = "churn is not applied to this database; run `rowscore apply churn`"
-    assert cli.error(command, status=1) == expected
+    assert cli.error(*command.split(), status=1) == expected
+
+
+def test_one_prediction_that_is_not_applied_does_not_hide_the_others(cli: Cli) -> None:
+    cli.call("apply")
+    file = cli.folder / "rowscore.toml"
+    head, section = file.read_text().split("[predictions.churn]")
+    later = section.replace("{ p =", "{ q =")
+    file.write_text(f"{head}[predictions.later]{later}\n[predictions.churn]{section}")
+    out = cli.call("status").out
+    assert "not applied yet: rowscore apply later" in out
+    assert "0 scored, 1,000 existing" in out
+    found = cli.call("status", "--json").document["predictions"]
+    assert [(item["prediction"], item["definition"] is None) for item in found] == [
+        ("later", True),
+        ("churn", False),
+    ]
+    assert "1,000 existing" in cli.call("status", "churn").out
 
 
 def test_a_stale_definition_is_refused(cli: Cli) -> None:

@@ -47,7 +47,7 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 def targets() -> set[str]:
     """The Makefile's targets that a person calls."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    return set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+    return set(re.findall(r"^([a-z][a-z0-9-]*):.*## ", text, re.MULTILINE))
 
 
 def modules() -> list[str]:

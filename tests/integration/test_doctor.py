@@ -402,6 +402,50 @@ def test_an_unset_variable_is_named_and_several_predictions_share_one_connection
     assert "the environment variable H7_NOT_SET is not set" in the(findings(unset), "connection").message
 
 
+@pytest.mark.parametrize("timing", ["BEFORE", "AFTER"])
+def test_a_trigger_that_still_calls_the_model_in_every_insert_is_named_with_what_drops_it(
+    database_url: str, owner: psycopg.Connection[Any], timing: str
+) -> None:
+    for name, body in (("ask", "PERFORM opaque(NEW.a, NEW.b)"), ("note", "NEW.note := 'x'")):
+        owner.execute(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
+        )
+        owner.execute(
+            f'CREATE TRIGGER "{name} it" {timing} INSERT ON items FOR EACH ROW EXECUTE FUNCTION {name}()'
+        )
+    owner.execute("ALTER FUNCTION predict RENAME TO opaque")
+    config = configuration(database_url, model={"sql": "opaque"})
+    before = the(findings(config), "inserts")
+    assert before.remedy == 'once rowscore scores the rows: DROP TRIGGER "ask it" ON items;'
+    with opened(config) as engine:
+        applied(engine)
+    found = the(findings(config), "inserts")
+    assert found.level is Level.WARNING
+    assert found.message == f"every INSERT still waits for the model: ask it ({timing} INSERT) calls it"
+    assert found.remedy == 'DROP TRIGGER "ask it" ON items;'
+    owner.execute(found.remedy)
+    assert the(findings(config), "inserts").level is Level.OK
+
+
+def test_a_trigger_of_a_partition_that_calls_a_model_is_named(
+    database_url: str, owner: psycopg.Connection[Any]
+) -> None:
+    owner.execute(
+        """
+        DROP TABLE items;
+        CREATE TABLE items (id bigint PRIMARY KEY, a float8, b int) PARTITION BY RANGE (id);
+        CREATE TABLE items_1 PARTITION OF items DEFAULT;
+        CREATE TABLE others (id bigint PRIMARY KEY, a float8, b int);
+        CREATE FUNCTION ask() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN PERFORM predict(NEW.a, NEW.b); RETURN NEW; END';
+        CREATE TRIGGER here BEFORE INSERT ON items_1 FOR EACH ROW EXECUTE FUNCTION ask();
+        CREATE TRIGGER elsewhere BEFORE INSERT ON others FOR EACH ROW EXECUTE FUNCTION ask();
+        """
+    )
+    found = the(findings(configuration(database_url)), "inserts")
+    assert "here (BEFORE INSERT)" in found.message
+
+
 # --- the server -------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,9 @@ SAMPLES = {
     "varchar": Sample("varchar(5)", "héllo", "'héllo'"),
     "char": Sample("char(3)", "ab", "'ab'"),
     "bytes": Sample("bytea", "\\x00ff5c", r"'\x00ff5c'::bytea"),
+    "raw_bytes": Sample("bytea", b"\x00\xff\\", r"'\x00ff5c'::bytea"),
+    "no_bytes": Sample("bytea", b"", "''::bytea"),
+    "list_of_bytes": Sample("bytea[]", [b"\x00\xff\\", None], r"ARRAY['\x00ff5c'::bytea, NULL]"),
     "date": Sample("date", date(2024, 2, 29), "'2024-02-29'::date"),
     "timestamp": Sample("timestamp", MOMENT, f"'{MOMENT}'::timestamp"),
     "timestamptz": Sample("timestamptz", MOMENT.replace(tzinfo=UTC), f"'{MOMENT}+00'::timestamptz"),
@@ -71,6 +74,12 @@ SAMPLES = {
     "bits": Sample("bit(3)", "101", "B'101'"),
     "range": Sample("int4range", "[1,5)", "int4range(1, 5)"),
     "floats": Sample("double precision[]", [0.1, None, -1e300], "ARRAY[0.1, NULL, -1e300]::float8[]"),
+    "matrix": Sample(
+        "double precision[]", [[0.1, None], [-1e300, 2.0]], "ARRAY[[0.1, NULL], [-1e300, 2.0]]::float8[]"
+    ),
+    "labels": Sample(
+        "text[]", [[ODD_TEXT, None], ["NULL", ""]], f"ARRAY[[{text(ODD_TEXT)}, NULL], ['NULL', '']]"
+    ),
     "no_floats": Sample("double precision[]", [], "'{}'::float8[]"),
     "truths": Sample("boolean[]", [True, None, False], "ARRAY[true, NULL, false]"),
     "texts": Sample(

@@ -14,9 +14,8 @@ from worker.table import Column, Table
 def column(name: str, sql_type: str, number: int) -> Column:
     """A plain column."""
     native = sql_type == "bigint"
-    return Column(
-        name, sql_type, sql_type, sql_type, "N", None, True, False, False, None, number, True, None, True, native, False, False
-    )  # fmt: skip
+    known = (name, sql_type, sql_type, sql_type, "N", None, True, False, False, None, number, True, None)
+    return Column(*known, exact=True, native=native, moves=False, unfit=False)
 
 
 def sample(**overrides: Any) -> Materialisation:

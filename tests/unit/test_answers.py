@@ -24,6 +24,10 @@ JSON = OutputType(OutputKind.JSON)
 OTHER = OutputType(OutputKind.OTHER, name="date")
 VECTOR = OutputType(OutputKind.VECTOR, OutputKind.FLOAT, "vector(3)")
 INTEGERS = OutputType(OutputKind.ARRAY, OutputKind.INTEGER, "integer[]")
+FLOATS = OutputType(OutputKind.ARRAY, OutputKind.FLOAT, "double precision[]")
+DOCUMENTS = OutputType(OutputKind.ARRAY, OutputKind.JSON, "jsonb[]")
+BYTES = OutputType(OutputKind.OTHER, name="bytea")
+MANY_BYTES = OutputType(OutputKind.ARRAY, OutputKind.OTHER, "bytea[]")
 CHURN = {"churn_probability": FLOAT}
 
 
@@ -56,6 +60,19 @@ CHURN = {"churn_probability": FLOAT}
         (np.array([1, 2, 3], dtype="float32"), VECTOR, [1.0, 2.0, 3.0]),
         ((1, None, "3"), INTEGERS, [1, None, 3]),
         ("2026-11-01", OTHER, "2026-11-01"),
+        ([[1, None], (3, "4")], INTEGERS, [[1, None], [3, 4]]),
+        ("[[1, 2], [3, 4]]", INTEGERS, [[1, 2], [3, 4]]),
+        (np.arange(8.0).reshape(2, 2, 2), FLOATS, [[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 7.0]]]),
+        ([np.array([0.5, 1.5]), np.array([2.5, 3.5])], FLOATS, [[0.5, 1.5], [2.5, 3.5]]),
+        ([[], []], INTEGERS, []),
+        ([[1, 2], {"a": 1}], DOCUMENTS, [[1, 2], {"a": 1}]),
+        (b"\x00\xff\\", BYTES, "\\x00ff5c"),
+        (b"", BYTES, "\\x"),
+        (bytearray(b"a"), BYTES, "\\x61"),
+        (memoryview(b"a"), BYTES, "\\x61"),
+        (np.bytes_(b"a"), BYTES, "\\x61"),
+        ("\\x61", BYTES, "\\x61"),
+        ([b"a", None, b""], MANY_BYTES, ["\\x61", None, "\\x"]),
     ],
 )
 def test_an_answer_that_fits_becomes_the_outputs_type(raw: Any, output: OutputType, value: Any) -> None:
@@ -118,6 +135,17 @@ def test_nothing_is_null_for_every_kind_but_text(raw: str | None, output: Output
         ([1, "x"], INTEGERS, "element 2: expected an integer, the model answered 'x'"),
         ([2**31], INTEGERS, "element 1: expected an integer from -2147483648 to 2147483647"),
         ([], OTHER, "expected text"),
+        (b"2026", OTHER, "expected text"),
+        ([[1, 2], [3]], INTEGERS, "element 2 has other lengths than element 1: [1], [2]"),
+        ([[[1]], [[2, 3]]], INTEGERS, "element 2 has other lengths than element 1: [1, 2], [1, 1]"),
+        ([[1], []], INTEGERS, "element 2 has other lengths than element 1"),
+        ([[1], [[2]]], INTEGERS, "element 2 has other lengths than element 1"),
+        ([[1], 2], INTEGERS, "element 2: it is no list, where others are"),
+        ([[1], None], INTEGERS, "element 2: it is no list, where others are"),
+        ([[1, 2], [3, "x"]], INTEGERS, "element 2: element 2: expected an integer, the model answered 'x'"),
+        ([[[[[[[1]]]]]]], INTEGERS, "expected at most 6 dimensions"),
+        ([[1, 2, 3]], VECTOR, "element 1: expected a number"),
+        (b"[1]", INTEGERS, "expected a list"),
     ],
 )
 def test_an_answer_that_does_not_fit_is_refused_in_words(raw: Any, output: OutputType, message: str) -> None:

@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pymysql
@@ -15,7 +17,9 @@ from sqlalchemy import Connection
 
 from worker import errors
 from worker.answers import OutputKind, OutputType
+from worker.capabilities.alteration import Alteration, Lock
 from worker.capabilities.protocol import FoundType, bare_type, seconds
+from worker.conversion import clock
 
 _EXACT = {
     0: errors.ConnectionFailedError,
@@ -48,6 +52,9 @@ _EXACT = {
     1317: errors.StatementTimeoutError,
     1969: errors.StatementTimeoutError,  # MariaDB's max_statement_time
     3024: errors.StatementTimeoutError,  # MySQL's max_execution_time
+    1845: errors.CopyNeededError,
+    1846: errors.CopyNeededError,
+    4092: errors.CopyNeededError,  # MySQL: no further version of the rows without writing them anew
     # One row's data: out of range, truncated, not a value of the type, a constraint, a SIGNAL of the user's.
     **dict.fromkeys(
         (1048, 1062, 1138, 1172, 1242, 1264, 1265, 1292, 1339, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1451, 1452,
@@ -70,8 +77,9 @@ _TIMES = frozenset({"date", "datetime", "timestamp", "time"})
 # What users write in `outputs`, and what the server calls it.
 _SYNONYMS = {
     "double precision": "double", "float8": "double", "real": "double", "float4": "float", "integer": "int",
-    "boolean": "tinyint(1)", "bool": "tinyint(1)", "numeric": "decimal", "dec": "decimal", "int4": "int", "int8": "bigint",
-    "int2": "smallint", "character varying": "varchar", "string": "text",
+    "boolean": "tinyint(1)", "bool": "tinyint(1)", "numeric": "decimal", "dec": "decimal", "int4": "int",
+    "int8": "bigint",
+    "int2": "smallint", "character varying": "varchar",
 }  # fmt: skip
 _KNOWN = (
     _WHOLE
@@ -80,6 +88,38 @@ _KNOWN = (
     | _TIMES
     | {"float", "double", "decimal", "bit", "json", "enum", "vector", "uuid", "inet6"}
 )
+
+# A type as a column of the user's may have it, and nothing after it: no default, no further column.
+_TYPE = re.compile(
+    r"""(?P<name>[a-z][a-z0-9]*(?:\ precision|\ varying)?)\s*
+        (?P<rest>(?:\((?:\s*(?:\d+|'(?:[^'\\]|'')*')\s*,?)+\))?
+        (?:\s+unsigned)?(?:\s+zerofill)?(?:\s+character\s+set\s+\w+)?(?:\s+collate\s+\w+)?)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+_BRIEFLY = "exclusive metadata lock on the table, for milliseconds; nothing is copied or scanned"
+_MYSQL = Alteration(
+    transactional=False,
+    defaults_at_once=False,
+    copies=True,
+    replaces_views=True,
+    state_type="smallint",
+    time_type="timestamp(6)",
+    version_type="varchar(500) CHARACTER SET utf8mb4",
+    time_types=frozenset({"timestamp", "datetime"}),
+    pending_defaults=frozenset({"0"}),
+    locks={
+        Lock.ALTER: _BRIEFLY,
+        Lock.COPY: "exclusive while the table is copied: reads and writes wait",
+        Lock.BUILD: "none while it builds, exclusive for milliseconds at its beginning and end; "
+        "waits for older transactions",
+        Lock.DROP_INDEX: _BRIEFLY,
+        Lock.ADD_TRIGGER: _BRIEFLY,
+        Lock.CHANGE_TRIGGER: _BRIEFLY,
+    },
+    client=("mysql --comments --default-character-set=utf8mb4 DATABASE < THIS_FILE",),
+)
+_MARIADB = replace(_MYSQL, defaults_at_once=True)
 
 _FIELDS = {
     FIELD_TYPE.DECIMAL: "decimal", FIELD_TYPE.NEWDECIMAL: "decimal", FIELD_TYPE.TINY: "tinyint",
@@ -114,6 +154,7 @@ class MySQL:
     ] = {}  # FORCE INDEX and STRAIGHT_JOIN stand in the statements themselves
     own_schema: str | None = None
     locks_first = True
+    alteration = _MYSQL
 
     # Which values expressions, comparisons and texts mean must not depend on the server's settings. Keys of type
     # timestamp travel as text, which is unambiguous in UTC alone.
@@ -174,7 +215,7 @@ class MySQL:
         return f"SHA2(JSON_ARRAY({', '.join(parts)}), 256)", "VARCHAR(64) CHARACTER SET utf8mb4"
 
     def read_expression(self, expression: str, sql_type: str) -> str:
-        """A FLOAT is sent rounded to six digits unless it is made a DOUBLE; a BIT as bytes unless it is made a number."""
+        """A FLOAT is sent rounded to six digits unless made a DOUBLE, and a BIT as bytes unless made a number."""
         if _plain(sql_type) == "float":
             return f"({expression}) + 0e0"
         return f"({expression}) + 0" if _plain(sql_type) == "bit" else expression
@@ -221,23 +262,26 @@ class MySQL:
         if value is None or kind.kind in _SENT:
             return value
         if kind.kind is OutputKind.JSON:
-            return json.dumps(value)
-        if isinstance(value, (bytes, bytearray)):
-            return bytes(value).hex()
+            return json.dumps(value, ensure_ascii=False)
+        if kind.name and _plain(kind.name) in _BINARY:
+            return (value if isinstance(value, bytes) else str(value).encode()).hex()
         return value if isinstance(value, str) else str(value)
 
     def bind_columns(self, columns: Mapping[str, tuple[Sequence[Any], str]]) -> dict[str, Any]:
         """One JSON document of rows, which JSON_TABLE takes apart."""
-        return {"rows": json.dumps(list(zip(*(values for values, _ in columns.values()), strict=True)))}
+        rows = list(zip(*(values for values, _ in columns.values()), strict=True))
+        return {"rows": json.dumps(rows, default=_written)}
 
     def find_type(self, transaction: Any, asked: str) -> FoundType | None:
         """The server's own name for a type by a table of names: it has no catalogue of types."""
-        lowered = re.sub(r"\s+", " ", asked.strip().lower())
-        name, bracket, rest = lowered.partition("(")
-        known = _SYNONYMS.get(name.strip(), name.strip())
+        match = _TYPE.fullmatch(re.sub(r"\s+", " ", asked.strip()))
+        if match is None:
+            return None
+        name = match["name"].lower()
+        known = _SYNONYMS.get(name, name)
         if _plain(known) not in _KNOWN:
             return None
-        full = f"{known}{bracket}{rest}" if not known.endswith(")") else known
+        full = known + match["rest"].rstrip()
         return FoundType(full, full, "", None)
 
     def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
@@ -261,6 +305,7 @@ class MariaDB(MySQL):
     """MariaDB."""
 
     dialect = "mariadb"
+    alteration = _MARIADB
 
     def _statement_timeout(self, seconds: float) -> str:
         return f"max_statement_time = {seconds:g}"
@@ -274,3 +319,10 @@ def _as_text(expression: str, sql_type: str) -> str:
     if plain in _BINARY or plain in {"bit", "geometry"}:
         return f"HEX({expression})"
     return f"CAST({expression} AS CHAR)" if plain == "json" else expression
+
+
+def _written(value: Any) -> str:
+    """An answer of the database's own, as PyMySQL gives it, in the form that is sent."""
+    if isinstance(value, (bytes, bytearray)):
+        return value.hex()
+    return clock(value) if isinstance(value, timedelta) else str(value)

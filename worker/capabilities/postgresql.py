@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 import sql
 from worker import errors
 from worker.answers import OutputKind, OutputType
+from worker.capabilities.alteration import Alteration, Lock
 from worker.capabilities.protocol import FoundType, bare_type
 
 # Key types that the driver carries in binary without loss. All others travel as text: psycopg cannot load
@@ -224,6 +225,33 @@ def _array(values: Sequence[Any], sent_type: str) -> Any:
 
 _ENDS_WALKS_FROM = 180000
 
+_ALTERATION = Alteration(
+    transactional=True,
+    defaults_at_once=False,
+    copies=False,
+    replaces_views=False,
+    state_type="smallint",
+    time_type="timestamp with time zone",
+    version_type="text",
+    time_types=frozenset({"timestamp with time zone", "timestamp without time zone"}),
+    pending_defaults=frozenset({"0", "'0'::smallint", "(0)::smallint"}),
+    locks={
+        Lock.ALTER: "ACCESS EXCLUSIVE on the table, for milliseconds; nothing is rewritten or scanned",
+        Lock.BUILD: "SHARE UPDATE EXCLUSIVE while it builds: reads and writes go on; waits for older transactions",
+        Lock.DROP_INDEX: "SHARE UPDATE EXCLUSIVE: reads and writes go on; waits for older transactions",
+        Lock.FRAME: "SHARE on it, for milliseconds; nothing is rewritten or scanned",
+        Lock.DROP_FRAME: "ACCESS EXCLUSIVE on the table and its partitions, for milliseconds; "
+        "nothing is rewritten or scanned",
+        Lock.ATTACH: "SHARE UPDATE EXCLUSIVE on the partition, for milliseconds; nothing is rewritten or scanned",
+        Lock.ADD_TRIGGER: "SHARE ROW EXCLUSIVE on the table, for milliseconds; nothing is rewritten or scanned",
+        Lock.CHANGE_TRIGGER: "ACCESS EXCLUSIVE on the table, for milliseconds; nothing is rewritten or scanned",
+    },
+    client=(
+        "psql --set ON_ERROR_STOP=1 --file THIS_FILE",
+        "without --single-transaction: an index that is built concurrently refuses to run in one.",
+    ),
+)
+
 
 class PostgreSQL:
     """PostgreSQL 14 and later through psycopg 3, Aurora PostgreSQL included."""
@@ -233,6 +261,7 @@ class PostgreSQL:
     plan_pins = _PLAN_PINS
     own_schema: str | None = "rowscore"
     locks_first = False
+    alteration = _ALTERATION
 
     # Text forms that keys and answers travel in must not depend on the role's or the database's settings.
     _ALWAYS: Mapping[str, str | int] = {

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from worker import errors
 from worker.answers import OutputType
+from worker.capabilities.alteration import Alteration
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Capabilities(Protocol):
     plan_pins: Mapping[str, str | int]
     own_schema: str | None  # where rowscore's own tables are; None: in the connection's database, by a prefix
     locks_first: bool  # a statement that writes cannot lock and step over rows itself
+    alteration: Alteration
 
     def connect_arguments(self, application_name: str) -> dict[str, Any]:
         """Arguments for the driver's connect."""

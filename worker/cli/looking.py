@@ -58,6 +58,7 @@ def status(
                 _watch(engine, name, output)
             return 0
         found, failed = _read(engine, name, output)
+        _refuse_unapplied(name, found)
         _show(output, found)
     output.document({"predictions": [asdict(item) for item in found]})
     return failed
@@ -88,6 +89,14 @@ def _read(engine: Engine, name: str | None, output: Output) -> tuple[list[Status
             output.note(f"rowscore: error: {each}: {error}", "bad")
             failed = max(failed, error.exit_code)
     return found, failed
+
+
+def _refuse_unapplied(name: str | None, found: list[Status]) -> None:
+    """Who asks for one prediction gets an error, as from every other command; among others it is a line."""
+    from worker.status import not_applied
+
+    if name is not None and found[0].definition is None:
+        raise not_applied(found[0].prediction)
 
 
 def _show(output: Output, found: list[Status]) -> None:

@@ -125,12 +125,13 @@ def _candidate(table: FoundTable, found: Surroundings, models: Sequence[FoundFun
     triggers = tuple(
         trigger
         for trigger in found.triggers
-        if trigger.table_oid == table.oid and _calls(trigger.source, models)
+        if trigger.table_oid == table.oid and calls_model(trigger.source, models)
     )
     return Candidate(table, tuple(_reasons(table, fits, triggers)), tuple(fits), triggers)
 
 
-def _calls(source: str, models: Sequence[FoundFunction]) -> bool:
+def calls_model(source: str, models: Sequence[FoundFunction]) -> bool:
+    """Whether a function's source calls one of these functions, an aws_ service, or what is named like a model."""
     named = any(_mentions(source, function.name) for function in models)
     return named or bool(_AWS.search(source) or _MODEL_CALL.search(source))
 

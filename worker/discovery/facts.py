@@ -85,17 +85,24 @@ def read_surroundings(transaction: Transaction) -> Surroundings:
     Raises:
         DatabaseError: the database refuses.
     """
-    statements = sql.load(transaction.capabilities.dialect)
     ours = {(marked.oid, marked.column) for marked in read_marked(transaction)}
+    tables = tuple(_table(row, ours) for row in _rows(transaction, "list_tables"))
+    return Surroundings(tables, read_functions(transaction), read_insert_triggers(transaction))
 
-    def rows(name: str) -> list[dict[str, Any]]:
-        return [dict(row._mapping) for row in transaction.rows(statements[name].render())]
 
-    return Surroundings(
-        tuple(_table(row, ours) for row in rows("list_tables")),
-        tuple(_function(row) for row in rows("list_functions")),
-        tuple(FoundTrigger(**row) for row in rows("list_insert_triggers")),
-    )
+def read_functions(transaction: Transaction) -> tuple[FoundFunction, ...]:
+    """The user's functions that answer one row for one call."""
+    return tuple(_function(row) for row in _rows(transaction, "list_functions"))
+
+
+def read_insert_triggers(transaction: Transaction) -> tuple[FoundTrigger, ...]:
+    """The row triggers of all tables that an INSERT fires."""
+    return tuple(FoundTrigger(**row) for row in _rows(transaction, "list_insert_triggers"))
+
+
+def _rows(transaction: Transaction, name: str) -> list[dict[str, Any]]:
+    statement = sql.load(transaction.capabilities.dialect)[name]
+    return [dict(row._mapping) for row in transaction.rows(statement.render())]
 
 
 def _table(row: dict[str, Any], ours: set[tuple[int, str]]) -> FoundTable:

@@ -126,6 +126,7 @@ class _Examination:
             yield from self._check("view", lambda t: relations.check_view(t, m, self.server))
         yield from self._check("row security", lambda t: relations.check_row_security(t, m, self.server))
         yield from relations.check_triggers(m)
+        yield from self._check("inserts", lambda t: relations.check_inserts(t, m, applied=there))
         yield from self._check("vacuum", lambda t: relations.check_vacuum(t, m, self.server))
 
     def _transaction(self) -> Any:

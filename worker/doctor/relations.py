@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import sql
-from worker.config import Prediction, split_name
+from worker.config import Prediction, SqlModel, split_name
 from worker.database import Transaction
+from worker.discovery.choices import calls_model, model_functions
+from worker.discovery.facts import FoundFunction, read_functions, read_insert_triggers
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
 from worker.errors import PrivilegeError, RefusedError, RowscoreError
@@ -174,6 +176,38 @@ def _fires(trigger: Trigger, own: set[int]) -> bool:
         and not trigger.function.startswith("rowscore.")
         and (not limited or bool(limited & own))
     )
+
+
+def check_inserts(transaction: Transaction, m: Materialisation, *, applied: bool) -> Findings:
+    """The application's triggers that call a model in the INSERT, which is what rowscore is there to end."""
+    subject = "inserts"
+    functions = read_functions(transaction)
+    models = [*model_functions(functions), *_called(m.prediction, functions)]
+    relations = {m.table.oid, *(partition.oid for partition in m.table.partitions)}
+    found = [
+        trigger
+        for trigger in read_insert_triggers(transaction)
+        if trigger.table_oid in relations and calls_model(trigger.source, models)
+    ]
+    for trigger in found:
+        when = "BEFORE" if trigger.before else "AFTER"
+        message = f"every INSERT still waits for the model: {trigger.name} ({when} INSERT) calls it"
+        # Dropped any sooner, new rows would have no way to their prediction.
+        yield warning(
+            subject,
+            message,
+            trigger.removal if applied else f"once rowscore scores the rows: {trigger.removal}",
+        )
+    if not found:
+        yield ok(subject, f"no trigger of {m.table.label} calls a model in an INSERT")
+
+
+def _called(prediction: Prediction, functions: Sequence[FoundFunction]) -> list[FoundFunction]:
+    """The prediction's own function, which calls a model whatever it is called."""
+    if not isinstance(prediction.model, SqlModel):
+        return []
+    schema, name = split_name(prediction.model.sql)
+    return [item for item in functions if item.name == name and schema in (None, item.schema)]
 
 
 def check_vacuum(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
