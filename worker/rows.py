@@ -162,10 +162,8 @@ def write(
     if not answers:
         return 0
     capabilities = transaction.capabilities
-    waits = not (past_locks or capabilities.locks_first)
-    sql = m.render(
-        "write_rows" if waits or capabilities.locks_first else "write_rows_past_locks", claims=claims
-    )
+    steps_over = past_locks and not capabilities.locks_first
+    sql = m.render("write_rows_past_locks" if steps_over else "write_rows", claims=claims)
     convert = capabilities.sent_value
     columns = _identity(m, taken)
     for place, (output, column) in enumerate(zip(m.outputs, zip(*answers, strict=True), strict=True), 1):
@@ -177,6 +175,14 @@ def write(
     if held and count_waiting(transaction, m, claims, taken):
         raise LockTimeoutError("another session holds rows of the batch")
     return count
+
+
+def unanswered(transaction: Transaction, m: Materialisation, keys: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The parameters of a write of these keys without fingerprints or answers, which can be planned for."""
+    nothing = [None] * len(keys)
+    taken = Taken(tuple(list(column) for column in zip(*keys, strict=True)), nothing, [])
+    answers = {f"o{place}": (nothing, output.sent) for place, output in enumerate(m.outputs, 1)}
+    return {**_bound(transaction, {**_identity(m, taken), **answers}), **_version(m)}
 
 
 def count_waiting(transaction: Transaction, m: Materialisation, claims: RowState, taken: Taken) -> int:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.conftest import Connect
+from tests.support.databases import Session, is_postgresql, own, session, waiting_sessions
 from tests.support.deadlines import eventually
 from tests.support.dying import children, lease_all
 from tests.support.predictions import (
@@ -32,12 +32,33 @@ from worker.leases import Idle, Lease, Leases, share_prediction
 from worker.states import RowState, RunKind
 
 PENDING, SCORED = RowState.PENDING.value, RowState.SCORED.value
-OVERLAPS = """
-SELECT count(*) FROM rowscore.lease a JOIN rowscore.lease b ON a.run_id = b.run_id AND a.token < b.token
-WHERE (a.lo ->> 0)::bigint <= (b.hi ->> 0)::bigint AND (b.lo ->> 0)::bigint <= (a.hi ->> 0)::bigint
-"""
-EXPIRE = "UPDATE rowscore.lease SET expires_at = clock_timestamp() - interval '1 s'"
-INSERT = "INSERT INTO items (id, a, b) OVERRIDING SYSTEM VALUE VALUES (%s, 1, 2) ON CONFLICT DO NOTHING"
+CONFORMANCE = True
+POSTGRESQL_ALONE = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+def overlapping(connection: Session) -> int:
+    """Pairs of leases that share a key."""
+    lease = own(connection, "lease")
+    cast = "CAST({0} ->> 0 AS bigint)"
+    if not is_postgresql(connection):
+        cast = "CAST(JSON_UNQUOTE(JSON_EXTRACT({0}, '$[0]')) AS SIGNED)"
+    first, second = (tuple(cast.format(f"{name}.{end}") for end in ("lo", "hi")) for name in "ab")
+    (count,) = connection.execute(
+        f"SELECT count(*) FROM {lease} a JOIN {lease} b ON a.run_id = b.run_id AND a.token < b.token "
+        f"WHERE {first[0]} <= {second[1]} AND {second[0]} <= {first[1]}"
+    ).fetchone() or (0,)
+    return int(count)
+
+
+def expire(connection: Session, where: str = "") -> None:
+    """Let leases run out, or some."""
+    connection.execute(f"UPDATE {own(connection, 'lease')} SET expires_at = '2020-01-01' {where}")
+
+
+def insert(connection: Session, key: int) -> None:
+    """A row of that key, unless there is one."""
+    ending = "ON CONFLICT DO NOTHING" if is_postgresql(connection) else "ON DUPLICATE KEY UPDATE id = id"
+    connection.execute(f"INSERT INTO items (id, a, b) VALUES (%s, 1, 2) {ending}", [key])
 
 
 class Workers:
@@ -57,7 +78,7 @@ class Workers:
             self.held[worker].append(found)
         return found
 
-    def step(self, connection: psycopg.Connection[Any], worker: int, chance: random.Random) -> str:
+    def step(self, connection: Session, worker: int, chance: random.Random) -> str:
         """One thing that a worker does; says which."""
         held = self.held[worker]
         step = chance.choice(["acquire"] * 4 + (["finish"] * 3 + ["abandon", "die"]) * bool(held))
@@ -71,28 +92,34 @@ class Workers:
             held.clear()
         return step
 
-    def finish(self, connection: psycopg.Connection[Any], worker: int, lease: Lease) -> bool:
+    def finish(self, connection: Session, worker: int, lease: Lease) -> bool:
         """Mark at most as many rows as the lease speaks of, as a batch does, and end the lease."""
         self.held[worker].remove(lease)
+        due = "SELECT id FROM items WHERE churn_state = 0 AND id BETWEEN %s AND %s ORDER BY id LIMIT %s"
+        change = "churn_state = 1, p = coalesce(p, 0) + 1"
         connection.execute(
-            """WITH due AS (SELECT id FROM items WHERE churn_state = 0 AND id BETWEEN %s AND %s ORDER BY id LIMIT %s)
-            UPDATE items SET churn_state = 1, p = coalesce(p, 0) + 1 FROM due WHERE items.id = due.id""",
+            f"UPDATE items SET {change} FROM ({due}) AS due WHERE items.id = due.id"
+            if is_postgresql(connection)
+            else f"UPDATE items JOIN ({due}) AS due ON items.id = due.id SET {change}",
             [lease.window.lo[0], lease.window.hi[0], lease.rows],
         )
         with self.database.transaction() as transaction:
             return self.leases[worker].finish(transaction, lease)
 
 
-def meddle(application: psycopg.Connection[Any], chance: random.Random) -> str:
+def meddle(application: Session, chance: random.Random) -> str:
     """One thing that happens to leases and rows from outside; says which."""
     step = chance.choice(["insert", "insert", "expire", "delete"])
     if step == "insert":  # ahead of the cursor, behind it, and inside live windows
         for key in chance.sample(range(1000), 5):
-            application.execute(INSERT, [key])
+            insert(application, key)
     elif step == "delete":
         application.execute("DELETE FROM items WHERE id = %s", [chance.randrange(1000)])
     else:
-        application.execute(EXPIRE + " WHERE token = (SELECT min(token) FROM rowscore.lease)")
+        lease = own(application, "lease")
+        expire(
+            application, f"WHERE token = (SELECT first FROM (SELECT min(token) AS first FROM {lease}) AS l)"
+        )
     return step
 
 
@@ -105,23 +132,23 @@ def test_live_windows_are_disjoint_and_no_row_is_lost(database_url: str, connect
         applied(engine)
         workers = Workers(engine, 4)
         for key in chance.sample(range(1000), 60):
-            application.execute(INSERT, [key])
+            insert(application, key)
         for _ in range(60):
             worker = chance.randrange(4)
             inside = chance.random() < 0.6
             step = workers.step(application, worker, chance) if inside else meddle(application, chance)
-            assert application.execute(OVERLAPS).fetchone() == (0,), step
+            assert overlapping(application) == 0, step
             live = application.execute(
-                "SELECT count(DISTINCT owner) FROM rowscore.lease WHERE expires_at > clock_timestamp()"
+                f"SELECT count(DISTINCT owner) FROM {own(application, 'lease')} WHERE expires_at > now()"
             ).fetchone()
             assert live is not None
             assert live[0] <= 3
-        application.execute(EXPIRE)
-        application.execute("UPDATE rowscore.run SET wrapped_at = NULL")
+        expire(application)
+        application.execute(f"UPDATE {own(application, 'run')} SET wrapped_at = NULL")
         drain(engine)
         left = set(states(application)) - {SCORED}
         assert left <= {RowState.FAILED.value}, "only a row whose workers died again and again is not scored"
-        assert application.execute("SELECT count(*) FROM rowscore.lease").fetchone() == (0,)
+        assert application.execute(f"SELECT count(*) FROM {own(application, 'lease')}").fetchone() == (0,)
 
 
 def test_processes_that_lease_at_once_share_the_keys_without_overlap(
@@ -158,13 +185,12 @@ def test_a_lease_that_ends_between_two_statements_of_another_worker(
         add_items(application, 20)
         first = workers.acquire(0, 5)
         assert isinstance(first, Lease)
-        application.execute("UPDATE rowscore.run SET pos = NULL")
+        application.execute(f"UPDATE {own(application, 'run')} SET pos = NULL")
         holder = connect(autocommit=False)
-        holder.execute("SELECT FROM rowscore.run FOR UPDATE")
+        holder.execute(f"SELECT 1 FROM {own(application, 'run')} FOR UPDATE")
         running = pool.submit(workers.acquire, 1, 5)
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        eventually(lambda: application.execute(waiting).fetchone() == (1,), "it waits for the run")
-        holder.execute("DELETE FROM rowscore.lease")
+        eventually(lambda: waiting_sessions(application) == 1, "it waits for the run")
+        holder.execute(f"DELETE FROM {own(application, 'lease')}")
         holder.commit()
         second = running.result()
         assert isinstance(second, Lease)
@@ -172,7 +198,7 @@ def test_a_lease_that_ends_between_two_statements_of_another_worker(
         with pytest.raises(LeaseLostError):
             workers.leases[0].renew(first)
         assert not workers.finish(application, 0, first)
-        assert application.execute("SELECT count(*) FROM rowscore.lease").fetchone() == (1,)
+        assert application.execute(f"SELECT count(*) FROM {own(application, 'lease')}").fetchone() == (1,)
 
 
 def test_an_expired_lease_whose_owner_is_writing_is_not_taken_over(
@@ -186,7 +212,7 @@ def test_an_expired_lease_whose_owner_is_writing_is_not_taken_over(
         add_items(application, 10)
         first = workers.acquire(0, 5)
         assert isinstance(first, Lease)
-        application.execute(EXPIRE)
+        expire(application)
         with workers.database.transaction() as transaction:
             assert workers.leases[0].finish(transaction, first)
             second = workers.acquire(1, 20)
@@ -204,7 +230,7 @@ def test_a_token_that_was_taken_over_neither_renews_nor_ends_the_lease(
         workers = Workers(engine, 2)
         add_items(application, 10)
         old = workers.acquire(0, 20)
-        application.execute(EXPIRE)
+        expire(application)
         new = workers.acquire(1, 20)
         assert isinstance(old, Lease)
         assert isinstance(new, Lease)
@@ -214,7 +240,7 @@ def test_a_token_that_was_taken_over_neither_renews_nor_ends_the_lease(
         workers.leases[0].abandon(old)
         assert not workers.finish(application, 0, old)
         workers.leases[1].renew(new)
-        assert application.execute("SELECT token, attempts FROM rowscore.lease").fetchall() == [
+        assert application.execute(f"SELECT token, attempts FROM {own(application, 'lease')}").fetchall() == [
             (new.token, 2)
         ]
 
@@ -237,6 +263,7 @@ def test_a_window_taken_over_is_cut_to_the_rows_that_are_asked_for(
         assert windows == [("1", "30", 30, 1), ("31", "60", 30, 1), ("61", "90", 30, 1), ("91", "100", 10, 1)]
 
 
+@POSTGRESQL_ALONE
 def test_an_immutable_function_that_is_too_slow_for_its_lease_gets_smaller_windows(
     database_url: str, connect: Connect
 ) -> None:
@@ -248,7 +275,7 @@ def test_an_immutable_function_that_is_too_slow_for_its_lease_gets_smaller_windo
     )
     with opened(configuration(database_url, lease_time="1s", max_lock_time="10s")) as engine:
         applied(engine)
-        application.execute("UPDATE rowscore.learned SET rows_per_claim = 200")
+        application.execute(f"UPDATE {own(application, 'learned')} SET rows_per_claim = 200")
         add_items(application, 200)
         for _ in range(4):
             drain(engine)
@@ -310,6 +337,7 @@ FROM generate_series(1, 40) AS i
 """
 
 
+@POSTGRESQL_ALONE
 @pytest.mark.parametrize("way", ["update", "select", "worker"])
 def test_a_role_with_settings_of_its_own(database_url: str, connect: Connect, role: str, way: str) -> None:
     """Composite keys whose texts depend on settings; answers with fractions, NULLs, times and bytes."""
@@ -350,6 +378,7 @@ def test_a_role_with_settings_of_its_own(database_url: str, connect: Connect, ro
         assert application.execute(f"SELECT count(*) FROM items WHERE {right}").fetchone() == (40,)
 
 
+@POSTGRESQL_ALONE
 def test_a_server_whose_default_is_serializable_and_a_pooled_connection_that_keeps_no_settings(
     database_url: str, connect: Connect
 ) -> None:
@@ -391,7 +420,7 @@ def test_many_drains_of_random_sizes_score_each_row_once(database_url: str, conn
         applied(engine)
 
         def feed() -> None:
-            with psycopg.connect(database_url, autocommit=True) as connection:
+            with session(database_url) as connection:
                 for _ in range(30):
                     add_items(connection, 50)
             stop.set()
@@ -400,9 +429,9 @@ def test_many_drains_of_random_sizes_score_each_row_once(database_url: str, conn
             chance, scored = random.Random(seed), 0
             while True:
                 last = stop.is_set()
-                with psycopg.connect(database_url, autocommit=True) as connection:
+                with session(database_url) as connection:
                     size = chance.choice([1, 10, 70])
-                    connection.execute("UPDATE rowscore.learned SET rows_per_claim = %s", [size])
+                    connection.execute(f"UPDATE {own(connection, 'learned')} SET rows_per_claim = %s", [size])
                 summary = drain(engine, seconds=chance.choice([0.0, 0.05, 1.0]))
                 scored += summary.scored
                 if last and summary.empty:
@@ -426,10 +455,9 @@ def test_a_prediction_that_is_held_by_a_rescore_makes_workers_wait(
         applied(engine)
         add_items(application, 5)
         holder = connect(autocommit=False)
-        holder.execute("SELECT FROM rowscore.prediction FOR UPDATE")
+        holder.execute(f"SELECT 1 FROM {own(application, 'prediction')} FOR UPDATE")
         running = pool.submit(drain, engine)
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        eventually(lambda: application.execute(waiting).fetchone() == (1,), "it waits for the prediction")
+        eventually(lambda: waiting_sessions(application) == 1, "it waits for the prediction")
         holder.rollback()
         assert running.result().scored == 5
         database = engine.database(engine.prediction())

@@ -1,0 +1,130 @@
+"""What a batch locks in InnoDB: its rows and nothing between them, so that nobody's insert waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connect
+from tests.support.databases import databases
+from tests.support.predictions import add_items, applied, configuration, make_items, opened
+from worker import rows
+from worker.database import Transaction
+from worker.leases import Lease, Window
+from worker.materialisation import Materialisation
+from worker.states import RowState, RunKind
+
+ROWS, BATCH = 2000, 200
+LEASE = Lease(1, RunKind.DRAIN, 1, Window(("1001",), (str(1000 + 2 * BATCH),)), BATCH, 1, 1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Not for PostgreSQL."""
+    here = [name for name in databases() if name != "postgresql"]
+    if "database_url" in metafunc.fixturenames:
+        metafunc.parametrize("database_url", here, indirect=True)
+
+
+def read(transaction: Transaction, m: Materialisation) -> int:
+    """Read the window, as the worker-side path does."""
+    return len(rows.read(transaction, m, LEASE, LEASE.window, BATCH))
+
+
+def write(transaction: Transaction, m: Materialisation) -> int:
+    """Write answers for the window's rows."""
+    with_answers = rows.identify(transaction, m, LEASE, LEASE.window, BATCH)
+    return rows.write(transaction, m, RowState.PENDING, with_answers, [(1.0,)] * len(with_answers))
+
+
+def score(transaction: Transaction, m: Materialisation) -> int:
+    """Call the function for the window's rows."""
+    return rows.score(transaction, m, LEASE, LEASE.window, BATCH)
+
+
+@pytest.mark.parametrize("step", [read, write, score])
+def test_a_batch_locks_its_rows_alone(
+    database_url: str, connect: Connect, step: Callable[[Transaction, Materialisation], int]
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url)) as engine:
+        applied(engine)
+        add_items(application, ROWS)
+        application.execute("DELETE FROM items WHERE id % 2 = 0")  # the even keys are free
+        m = engine.materialisation(engine.prediction())
+        with engine.database(engine.prediction()).transaction() as transaction:
+            assert step(transaction, m) == BATCH
+            locked = transaction.value(
+                "SELECT trx_rows_locked FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = CONNECTION_ID()"
+            )
+            # Each row once in the pending index and once in the table; a write locks its new index entry as well.
+            assert BATCH <= locked <= 3 * BATCH + 5
+            application.execute("SET SESSION innodb_lock_wait_timeout = 1")
+            for key in (1000, 1002, 1200, 1000 + 2 * BATCH, 1002 + 2 * BATCH):
+                application.execute("INSERT INTO items (id, a, b) VALUES (%s, 1, 1)", [key])
+            application.execute("UPDATE items SET a = a + 1 WHERE id IN (999, %s)", [1001 + 2 * BATCH])
+
+
+# The statements that walk the pending index, and those that look rows up by their keys.
+STATEMENTS: dict[str, dict[str, Any]] = {
+    "probe_window": {"pending": True, "start": "after", "cap": "before", "upper": False},
+    "first_claimable": {"claims": RowState.PENDING, "upper": False},
+    "read_rows": {"claims": RowState.PENDING},
+    "score_rows": {"claims": RowState.PENDING},
+    "list_rows": {"claims": RowState.PENDING, "unheld": True},
+    "write_rows": {"claims": RowState.PENDING},
+}
+
+
+@pytest.mark.parametrize("key", ["id", "region, id"])
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_statement_reads_its_window_and_sorts_nothing(
+    database_url: str, connect: Connect, statement: str, key: str
+) -> None:
+    """Counted by the server's own counters of the session: rows read, and files sorted."""
+    application = connect()
+    application.execute(
+        f"CREATE TABLE items (id bigint, region varchar(5) NOT NULL DEFAULT 'r', a double, b int, PRIMARY KEY ({key}))"
+    )
+    application.execute(
+        "CREATE FUNCTION predict(a double, b int) RETURNS double DETERMINISTIC NO SQL RETURN a + b"
+    )
+    with opened(configuration(database_url)) as engine:
+        applied(engine)
+        add = "INSERT INTO items (id, a, b) SELECT i, i, 1 FROM JSON_TABLE(%s, '$[*]' COLUMNS (i bigint PATH '$')) s"
+        application.execute(add, [str(list(range(1, ROWS + 1)))])
+        application.execute("ANALYZE TABLE items")
+        m = engine.materialisation(engine.prediction())
+        prefix = ("r",) if "region" in key else ()
+        names = {"lo": "1001", "hi": str(1000 + BATCH), "start": "1000", "cap": str(1001 + BATCH)}
+        bounds = {
+            f"{name}_{place}": value
+            for name, last in names.items()
+            for place, value in enumerate((*prefix, last), 1)
+        }
+        answers = [[*prefix, number, None, 1.0] for number in range(1001, 1001 + BATCH)]
+        with engine.database(engine.prediction()).transaction() as transaction:
+            listed = rows.identify(
+                transaction, m, LEASE, Window((*prefix, "1001"), (*prefix, str(1000 + BATCH))), BATCH
+            )
+            for answer, fingerprint in zip(answers, listed.fingerprints, strict=True):
+                answer[len(prefix) + 1] = fingerprint
+            parameters = {**bounds, "limit": BATCH, "rows": json.dumps(answers)}
+            before = counters(transaction)
+            transaction.fetch_binary(m.render(statement, **STATEMENTS[statement]), parameters)
+            after = counters(transaction)
+        read_rows = sum(after[name] - before[name] for name in after if name.startswith("Handler_read"))
+        # One walk; a second one to find the last of a window; writes look each row up again.
+        assert read_rows <= 8 * BATCH + 50, (statement, read_rows)
+        assert after["Handler_read_rnd_next"] - before["Handler_read_rnd_next"] <= 5 * BATCH + 50
+
+
+def counters(transaction: Transaction) -> dict[str, int]:
+    """The session's counters of rows read."""
+    return {
+        row[0]: int(row[1])
+        for row in transaction.rows("SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%'")
+    }
