@@ -6,13 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 import sql
 from worker.changes import Change
 from worker.config import Prediction
 from worker.database import Database, Transaction
-from worker.errors import ConflictError, DatabaseError, LockTimeoutError, PrivilegeError, RefusedError
+from worker.errors import (
+    ConfigurationError,
+    ConflictError,
+    CopyNeededError,
+    DatabaseError,
+    LockTimeoutError,
+    PrivilegeError,
+    RefusedError,
+)
 from worker.facts import read_facts, read_marked
 from worker.materialisation import Materialisation
 from worker.plan import plan_changes
@@ -20,6 +29,7 @@ from worker.removal import plan_removal, read_remains
 from worker.state import one_at_a_time
 
 _DEPENDENT_OBJECTS = "2BP01"
+_NOT_TOLD = ("42000", "42S02")  # MySQL, MariaDB: not without PROCESS, or a plugin that is not installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ def apply(
     database: Database,
     materialisation: Materialisation,
     *,
+    allow_copy: bool = False,
     dry_run: bool = False,
     on_change: Callable[[Change], object] = _ignore,
     on_wait: Callable[[str], object] = _ignore,
@@ -62,19 +73,23 @@ def apply(
     Args:
         database: where.
         materialisation: what; the table is read again.
+        allow_copy: copy the table where the server cannot add a column otherwise; only MySQL and MariaDB may have to.
         dry_run: only plan. Each change's `script` is what a DBA may run by hand to the same end.
         on_change: told of each change before it is made.
         on_wait: told in words when a lock or an older transaction is waited for, and who holds it.
         patience: for tests and impatient operators.
 
     Raises:
+        ConfigurationError: `allow_copy` for a database that never copies.
         RefusedError: a change would hurt the table or somebody else's objects; nothing was changed.
         PrivilegeError: the role may not.
         LockTimeoutError: somebody held a lock for all attempts; the message names the session.
     """
+    if allow_copy and not database.capabilities.alteration.copies:
+        raise ConfigurationError("--allow-copy: this database adds columns without copying the table")
 
     def plan(transaction: Transaction) -> list[Change]:
-        return plan_changes(read_facts(transaction, materialisation))
+        return plan_changes(read_facts(transaction, materialisation), allow_copy=allow_copy)
 
     relations: list[Any] = [materialisation.table.oid]
     return _Course(
@@ -111,7 +126,8 @@ def remove(
         return plan_removal(read_remains(transaction, prediction, drop_outputs=drop_outputs))
 
     def relations(transaction: Transaction) -> list[Any]:
-        return [item.oid for item in read_marked(transaction) if item.mark.prediction == prediction.name]
+        marked = read_marked(transaction, prediction)
+        return [item.oid for item in marked if item.mark.prediction == prediction.name]
 
     return _Course(
         database=database,
@@ -172,6 +188,10 @@ class _Course:
                     self.failures = 0
         except LockTimeoutError as error:
             raise LockTimeoutError(self._explained(error), sqlstate=error.sqlstate) from error
+        except CopyNeededError as error:
+            raise RefusedError(
+                f"{error}; `rowscore apply --allow-copy` copies the table, and those who write to it wait meanwhile"
+            ) from error
         except DatabaseError as error:
             if error.sqlstate == _DEPENDENT_OBJECTS:
                 raise RefusedError(f"{error}; drop what depends on it first") from error
@@ -182,32 +202,54 @@ class _Course:
             return self.plan(transaction)
 
     def _make(self, change: Change) -> None:
-        if change.transactional:
-            settings: dict[str, str | int] = {
-                "lock_timeout": self.patience.lock_timeout,
-                "statement_timeout": 0,
-            }
-            with self.database.transaction(**settings) as transaction:
-                transaction.script(change.sql)
+        if change.transactional or not self.database.capabilities.alteration.transactional:
+            self._make_quickly(change)
             return
         # No lock_timeout here: it could be set for the session only, and nobody queues behind this lock.
         with self.database.autocommit() as transaction:
-            if older := self._sessions(transaction, "find_older_transactions"):
-                self.on_wait(
-                    f"{change.title}: waits for transactions that began before it: {'; '.join(older)}"
-                )
+            self._tell_older(transaction, change)
             transaction.script(change.sql)
+
+    def _make_quickly(self, change: Change) -> None:
+        """With a short wait for locks: everybody else queues behind it."""
+        settings: dict[str, str | int] = {
+            "lock_timeout": self.patience.lock_timeout,
+            "statement_timeout": 0,
+        }
+        with self.database.transaction(**settings) as transaction:
+            self._tell_older(transaction, change)
+            try:
+                transaction.script(change.sql)
+            except Exception:
+                if not change.transactional:  # no rollback gives back what LOCK TABLES holds
+                    transaction.connection.invalidate()
+                raise
+
+    def _tell_older(self, transaction: Transaction, change: Change) -> None:
+        if change.waits and (older := self._sessions(transaction, "find_older_transactions")):
+            self.on_wait(f"{change.title}: waits for transactions that began before it: {'; '.join(older)}")
 
     def _explained(self, error: LockTimeoutError) -> str:
         """The error with the sessions that hold locks now: what timed out no longer waits for them."""
         with self.database.transaction() as transaction:
-            holders = self._sessions(transaction, "find_blockers", relations=self.relations(transaction))
-        who = f"; locks are held by {'; '.join(holders)}" if holders else ""
+            relations = self.relations(transaction) or [None]
+            holders = self._sessions(transaction, "find_blockers", relations=relations)
+            who = f"; locks are held by {'; '.join(holders)}" if holders else ""
+            if not holders and (suspects := self._sessions(transaction, "find_suspects")):
+                who = f"; locks may be held by {'; '.join(suspects)}"
         return f"a lock was not granted within {self.patience.lock_timeout} ({error}){who}"
 
     def _sessions(self, transaction: Transaction, statement: str, **parameters: Any) -> list[str]:
-        text = sql.load(transaction.capabilities.dialect)[statement].render()
-        rows: Sequence[Any] = transaction.rows(text, **parameters)
+        """Other sessions in words; none where the database has no such statement, or lets this role not ask."""
+        statements = sql.load(transaction.capabilities.dialect)
+        if statement not in statements:
+            return []
+        try:
+            rows: Sequence[Any] = transaction.rows(statements[statement].render(), **parameters)
+        except DBAPIError as error:
+            if self.database.translate(error).sqlstate in _NOT_TOLD:
+                return []
+            raise
         return [
             f"session {row.pid} ({row.role}, {row.state}, {row.seconds} s in its transaction): {row.query}"
             for row in rows

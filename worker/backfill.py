@@ -14,6 +14,7 @@ from worker.errors import RowscoreError
 from worker.leases import share_prediction
 from worker.materialisation import Materialisation
 from worker.states import RowState, RunKind, RunStatus
+from worker.table import listed
 
 COUNT_UP_TO = 5_000_000  # estimated rows up to which the exact number is counted for the progress bar
 FRUITLESS_PASSES = 3
@@ -55,14 +56,10 @@ def begin(engine: Engine, name: str | None = None) -> BackfillRun:
         running = _running(transaction, m)
         if running is None:
             upper = transaction.value(m.render("last_key"))
+            bound = None if upper is None else json.dumps(listed(upper))
             total = _total(transaction, m)
-            started = transaction.value(
-                m.render("start_backfill"), prediction=m.name, upper=json.dumps(upper), total=total
-            )
-            running_id = started if started is not None else _running(transaction, m)
-        else:
-            running_id = running
-        return _read(transaction, m, running_id, resumed=running is not None)
+            transaction.execute(m.render("start_backfill"), prediction=m.name, upper=bound, total=total)
+        return _read(transaction, m, running or _running(transaction, m), resumed=running is not None)
 
 
 def work(

@@ -10,10 +10,15 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from worker.capabilities.counsel import Counsel
 from worker.function import Function
 
-_SERVICE = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock)\.\w+)", re.IGNORECASE)
-_NAMED = re.compile(r"\bmax_rows_per_batch\s*(?:=>|:=)\s*(\d+|NULL)", re.IGNORECASE)
+_SERVICE = re.compile(
+    r"\b(aws_(?:sagemaker|comprehend|bedrock)\.\w+|aws_sagemaker_invoke_endpoint"
+    r"|aws_comprehend_detect_sentiment(?:_confidence)?|aws_bedrock_invoke_model\w*)",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"\b(?:max_rows_per_batch\s*(?:=>|:=)|MAX_BATCH_SIZE)\s*(\d+|NULL)", re.IGNORECASE)
 _BY_PLACE = (
     re.compile(r"\binvoke_endpoint\s*\(\s*'[^']*'(?:::[\w ]+)?\s*,\s*(\d+|NULL)\b", re.IGNORECASE),
     re.compile(
@@ -44,10 +49,11 @@ class BatchSettings:
 
     aurora: bool
     function_migration: str | None
+    counsel: Counsel
 
 
 def service_of(function: Function) -> str | None:
-    """The function of aws_ml that it calls, or is."""
+    """The function of Aurora's machine learning that it calls, or is."""
     match = _SERVICE.search(function.label) or _SERVICE.search(function.source)
     return match[1].lower() if match else None
 
@@ -77,10 +83,12 @@ def judge_batching(
     Args:
         function: what is called.
         settings: what the server says.
-        nested: functions that the plan scans below a nested loop, by which Aurora shows batch mode.
+        nested: functions that the plan shows in batch mode, by their service or their own label.
         asked: the configured `max_rows_per_batch`.
     """
     service = service_of(function)
+    if service is None and function.label in nested:  # the server hides what it calls, and shows how
+        return Batching(True, rows_a_call(function, asked))
     if service is None:
         reason = f"{function.label} calls no service: it is computed in the server, once for each row"
         return Batching(False, reason)
@@ -105,8 +113,6 @@ def _judge_plan(
         return Batching(False, "apg_enable_function_migration is off", remedy)
     if any(service.endswith(name.lower()) for name in nested):
         return Batching(True, rows)
-    return Batching(
-        False,
-        f"the plan has no scan of {service} below a nested loop, by which Aurora shows it",
-        f"make {function.label} LANGUAGE SQL PARALLEL SAFE COST 5000, and its body one SELECT of the call",
-    )
+    sign = settings.counsel.batch_sign.format(service=service)
+    remedy = settings.counsel.batch_remedy.format(function=function.label)
+    return Batching(False, f"the plan has no {sign}, by which Aurora shows it", remedy)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import sql
 
-INSTANT = "for milliseconds; nothing is rewritten or scanned"
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -17,7 +15,8 @@ class Change:
         title: what it does, in words.
         statements: exactly what is run, in order.
         transactional: False for what refuses to run in a transaction (CREATE INDEX CONCURRENTLY): one
-            statement.
+            statement; and for DDL where it commits by itself.
+        waits: whether it waits for older transactions at its end, as an index does that is built meanwhile.
         destructive: whether data or an object goes.
         lock: the strongest lock that it takes on the user's table and for how long; empty where none.
     """
@@ -25,6 +24,7 @@ class Change:
     title: str
     statements: tuple[str, ...]
     transactional: bool = True
+    waits: bool = False
     destructive: bool = False
     lock: str = ""
     dialect: str = "postgresql"
@@ -37,6 +37,7 @@ class Change:
     @property
     def script(self) -> str:
         """What a DBA would run by hand with the same effect."""
-        if not self.transactional:
-            return f"{self.sql};"
-        return sql.load(self.dialect)["in_transaction"].show(body=self.sql)
+        statements = sql.load(self.dialect)
+        if self.transactional:
+            return statements["in_transaction"].show(body=self.sql)
+        return statements["alone"].show(body=self.sql) if "alone" in statements else f"{self.sql};"

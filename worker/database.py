@@ -20,8 +20,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from worker import errors
 from worker.capabilities import Capabilities, capabilities_of
 
-# What libpq says first and the label says better.
-_SERVER = re.compile(r'^connection (failed|is bad): connection to server at "[^"]*"[^:]*: (FATAL: +)?')
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
@@ -40,7 +38,7 @@ def normalise_url(url: str) -> sqlalchemy.URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
         raise errors.ConfigurationError(
-            "database: not a database URL; expected postgresql://user:password@host:5432/name"
+            "database: not a database URL; expected postgresql://user:password@host:5432/name or mysql://..."
         ) from error
     driver = parsed.drivername
     parsed = parsed.set(drivername=_DRIVERS.get(driver, driver))
@@ -76,10 +74,10 @@ class Transaction:
         return None if row is None else row[0]
 
     def describe(self, sql: str) -> list[int]:
-        """The type oid of each column that the statement answers with."""
+        """The driver's code for the type of each column that the statement answers with; PostgreSQL's is an oid."""
         result = self.connection.exec_driver_sql(sql, {})
         description: Any = result.cursor.description if result.cursor else ()
-        return [column.type_code for column in description or ()]
+        return [column[1] for column in description or ()]
 
     def script(self, sql: str) -> None:
         """Run SQL text that binds nothing (so `%` is itself), several statements in one round trip."""
@@ -103,6 +101,13 @@ class Transaction:
         with self.capabilities.binary_cursor(self.connection) as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetchall()  # type: ignore[no-any-return]
+
+    def fetch_named(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The same with the columns' names, for answers whose columns the server chooses."""
+        with self.capabilities.binary_cursor(self.connection) as cursor:
+            cursor.execute(sql, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def execute_binary(self, sql: str, parameters: Mapping[str, Any]) -> int:
         """Run one statement with parameters sent in binary; returns the rows affected."""
@@ -172,10 +177,10 @@ class Database:
         """The error of ours that a driver's error means."""
         origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         sqlstate = self.capabilities.sqlstate(origin)
-        message = one_line(str(origin))
+        message = one_line(self.capabilities.message(origin))
         kind = self.capabilities.classify(origin)
         if kind is errors.ConnectionFailedError:
-            message = f"{self.label}: {_SERVER.sub('', message)}"
+            message = f"{self.label}: {message}"
         return kind(message, sqlstate=sqlstate)
 
     def dispose(self) -> None:

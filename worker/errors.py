@@ -82,6 +82,10 @@ class MissingObjectError(DatabaseError):
     """A table, column, function or type does not exist."""
 
 
+class CopyNeededError(DatabaseError):
+    """The table cannot be changed without copying it."""
+
+
 class LockTimeoutError(DatabaseError):
     """A lock was not granted in time."""
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import sql
+from worker import accesses
 from worker.batch import DEFAULT_ROWS_PER_CALL
-from worker.batching import Batching, BatchSettings, judge_batching
+from worker.batching import Batching, BatchSettings, judge_batching, service_of
 from worker.config import HttpModel, SqlModel
 from worker.database import Database, Transaction
 from worker.errors import NotAppliedError
@@ -20,7 +21,9 @@ from worker.leases import Window, bind_key
 from worker.materialisation import Materialisation
 from worker.names import index_name
 from worker.plans import PlanFacts, analyse, nested_functions
+from worker.rows import unanswered
 from worker.states import RowState
+from worker.table import listed
 
 _WORKER_SIDE = ("probe_window", "read_rows", "write_rows")
 _IN_UPDATE = ("probe_window", "score_rows")
@@ -42,7 +45,7 @@ class StatementPlan:
         purpose: what it is for.
         text: EXPLAIN's lines.
         facts: what it does to the table.
-        functions: functions that it scans below a nested loop.
+        functions: functions that it shows in batch mode.
         pending_index: whether it walks the pending index; None where another one will do.
     """
 
@@ -67,6 +70,9 @@ class StatementPlan:
         if facts.hash_joins:
             names = ", ".join(facts.hash_joins)
             return f"a hash or merge join over {names}: its cost follows the table, not the batch"
+        if facts.sorts:
+            names = ", ".join(facts.sorts)
+            return f"a sort of rows of {names}, which an index could have given in order"
         if self.pending_index is False:
             way = ", ".join(facts.index_names) or "nothing"
             return f"by {way}, not by the pending index: it passes every row that does not wait"
@@ -83,7 +89,7 @@ class Explanation:
         waiting: rows that wait in the window that was planned for, at most one batch.
         rows: rows that the statements were planned for; 0 where the table is empty.
         batching: rows a model call.
-        service_calls: calls of aws_ml's functions as the server counted them.
+        service_calls: calls of Aurora's machine learning as the server counted them.
     """
 
     prediction: str
@@ -131,8 +137,8 @@ class _Explainer:
         window, rows = waiting or self._window(pending=False) or (None, 0)
         plans = () if window is None else tuple(self._plan(name, window) for name in self._names())
         calls = {
-            row.name: row.calls
-            for row in self._transaction.rows(self._statements["find_service_calls"].render())
+            str(name): int(count)
+            for name, count in self._transaction.rows(self._statements["find_service_calls"].render())
         }
         return Explanation(
             prediction=self._m.name,
@@ -154,24 +160,40 @@ class _Explainer:
 
     def _window(self, *, pending: bool) -> tuple[Window, int] | None:
         """The first window of rows that wait, or of any rows; this one statement is run, as in any claim."""
-        text = self._m.render("probe_window", pending=pending, start=None, cap=None, upper=False)
+        name = "probe_window" if pending or "sample_window" not in self._statements else "sample_window"
+        text = self._m.render(name, pending=pending, start=None, cap=None, upper=False)
         row: Any = self._transaction.row(text, limit=self._rows_per_claim)
-        return (Window(tuple(row.lo), tuple(row.hi)), row.rows) if row is not None and row.rows else None
+        if row is None or not row.rows:
+            return None
+        return Window(tuple(listed(row.lo)), tuple(listed(row.hi))), int(row.rows)
 
     def _plan(self, name: str, window: Window) -> StatementPlan:
         text, parameters = self._statement(name, window)
+
+        facts, lines, functions = self._read(text, parameters)
+        purpose = self._statements[name].purpose
+        pending = self._is_pending(facts) if name == "probe_window" else None
+        return StatementPlan(name, purpose, lines, facts, functions, pending)
+
+    def _read(
+        self, text: str, parameters: Mapping[str, Any]
+    ) -> tuple[PlanFacts, tuple[str, ...], tuple[str, ...]]:
+        """The plan's facts, its lines for people, and the functions that it shows to run in batches."""
+        table = self._m.table
+        if "explain_access" in self._statements:
+            wrapped = self._statements["explain_access"].show(statement=text)
+            access = self._transaction.fetch_named(wrapped, parameters)
+            function = self._m.function if accesses.is_batched(access) else None
+            shown = () if function is None else (service_of(function) or function.label,)
+            return accesses.analyse(access, table.name), accesses.as_text(access), shown
 
         def explained(form: str) -> list[Any]:
             wrapped = self._statements[form].show(statement=text)
             return [row[0] for row in self._transaction.fetch_binary(wrapped, parameters)]
 
         (plan,) = explained("explain_plan")
-        table = self._m.table
         facts = analyse(plan, {table.name, *(partition.name for partition in table.partitions)})
-        lines = tuple(explained("explain_text"))
-        purpose = self._statements[name].purpose
-        pending = self._is_pending(facts) if name == "probe_window" else None
-        return StatementPlan(name, purpose, lines, facts, nested_functions(plan), pending)
+        return facts, tuple(explained("explain_text")), nested_functions(plan)
 
     def _is_pending(self, facts: PlanFacts) -> bool:
         """Whether the plan reaches the rows by the pending index, or its partitions' parts of it."""
@@ -193,16 +215,14 @@ class _Explainer:
         if name != "write_rows":
             return text, {**bounds, **version}
         keys = self._transaction.fetch_binary(m.render("sample_keys"), bounds)
-        nothing = [None] * len(keys)
-        values = {f"k{place}": list(column) for place, column in enumerate(zip(*keys, strict=True), 1)}
-        answers = {f"o{place}": nothing for place, _ in enumerate(m.outputs, 1)}
-        return text, {**values, **answers, **version, "f": nothing}
+        return text, unanswered(self._transaction, m, keys)
 
     def _batching(self, plans: tuple[StatementPlan, ...]) -> Batching:
         prediction, function = self._m.prediction, self._m.function
         if function is not None:
             row: Any = self._row("find_batch_settings")
-            settings = BatchSettings(row.aurora, row.function_migration)
+            counsel = self._transaction.capabilities.counsel
+            settings = BatchSettings(bool(row.aurora), row.function_migration, counsel)
             nested = {name for plan in plans for name in plan.functions}
             return judge_batching(function, settings, nested, prediction.max_rows_per_batch)
         sizes = [prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL, self._rows_per_call]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sql
+from worker.capabilities import mentioned
 from worker.config import Prediction, split_name
 from worker.database import Transaction
 from worker.materialisation import Materialisation, resolve
 from worker.names import Mark, Role, function_name, index_name, read_mark, trigger_name
 from worker.state import pending_migrations
+from worker.table import listed
 
 MARK_PREFIX = "maintained by rowscore: prediction "
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What the role may do to the table, what the table is to others, and what the server can."""
+    """What the role may do to the table, what the table is to others, and what the server can.
+
+    `missing` are privileges as the server has them: name, schema, object or None, and to whom they are to be granted;
+    `may_trigger` is False where the server lets nobody like this role make a trigger.
+    """
 
     security_invoker: bool
     role: str
@@ -28,13 +35,15 @@ class Abilities:
     may_create_view: bool
     is_partition: bool
     has_children: bool
+    missing: tuple[tuple[str, str, str | None, str], ...] = ()
+    may_trigger: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedColumn:
     """A column that bears rowscore's mark."""
 
-    oid: int
+    oid: int | str
     schema: str
     table: str
     column: str
@@ -56,11 +65,11 @@ class Registration:
 class Relation:
     """The table, or a partition below it; `parent` is the oid of the one above."""
 
-    oid: int
+    oid: int | str
     schema: str
     name: str
     kind: str
-    parent: int | None
+    parent: int | str | None
 
     @property
     def label(self) -> str:
@@ -79,12 +88,12 @@ class PendingIndex:
     attached.
     """
 
-    oid: int
-    relation: int
+    oid: int | str
+    relation: int | str
     schema: str
     name: str
     valid: bool
-    parent: int | None
+    parent: int | str | None
     fits: bool
 
 
@@ -92,7 +101,7 @@ class PendingIndex:
 class View:
     """A view of ours, or whatever else bears the name that is wanted."""
 
-    oid: int
+    oid: int | str
     schema: str
     name: str
     kind: str
@@ -154,13 +163,15 @@ def read_facts(transaction: Transaction, materialisation: Materialisation) -> Fa
     registrations = read_registrations(transaction)
     relations = tuple(Relation(**row) for row in reader.rows("find_relations"))
     trigger = reader.first("find_staleness_trigger", trigger=trigger_name(prediction.name))
-    function = reader.first("find_staleness_function", function=function_name(prediction.name))
+    function = None
+    if "find_staleness_function" in sql.load(transaction.capabilities.dialect):
+        function = reader.first("find_staleness_function", function=function_name(prediction.name))
     return Facts(
         materialisation=current,
         abilities=reader.abilities(),
         migrations=pending_migrations(transaction),
         registration=next((item for item in registrations if item.name == prediction.name), None),
-        marked=read_marked(transaction),
+        marked=read_marked(transaction, prediction),
         claimed=reader.claims([item for item in registrations if item.name != prediction.name]),
         partition_keys=frozenset(row["name"] for row in reader.rows("find_partition_keys")),
         costly_types=reader.costly_types(),
@@ -193,14 +204,36 @@ def read_registrations(transaction: Transaction) -> tuple[Registration, ...]:
     if not own.registrable:
         return ()
     return tuple(
-        Registration(**row._mapping) for row in transaction.rows(statements["find_registrations"].render())
+        Registration(**{**row._mapping, "definition": _document(row.definition)})
+        for row in transaction.rows(statements["find_registrations"].render())
     )
 
 
-def read_marked(transaction: Transaction) -> tuple[MarkedColumn, ...]:
+def _document(value: Any) -> dict[str, Any]:
+    """A JSON document, which some drivers answer as its text."""
+    found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+    return found
+
+
+def named_tables(transaction: Transaction, prediction: Prediction | None) -> list[str]:
+    """schema.table of those that this prediction and the registered ones name with a schema; never an empty list.
+
+    Where databases share a server, marks elsewhere may be another rowscore's: only these tables are looked at there.
+    """
+    if transaction.capabilities.own_schema is not None:  # a database is a world of its own
+        return [""]
+    tables = [item.definition["table"] for item in read_registrations(transaction)]
+    tables += [prediction.table] if prediction else []
+    addresses = [split_name(table) for table in tables]
+    return ["", *(f"{schema}.{name}" for schema, name in addresses if schema is not None)]
+
+
+def read_marked(transaction: Transaction, prediction: Prediction | None = None) -> tuple[MarkedColumn, ...]:
     """All columns of the database that bear rowscore's mark."""
     statement = sql.load(transaction.capabilities.dialect)["find_marked_columns"].render()
-    found = ((row, read_mark(row.comment)) for row in transaction.rows(statement, prefix=MARK_PREFIX))
+    tables = named_tables(transaction, prediction)
+    rows = transaction.rows(statement, prefix=MARK_PREFIX, tables=tables)
+    found = ((row, read_mark(row.comment)) for row in rows)
     return tuple(
         MarkedColumn(row.oid, row.schema, row.table, row.column, mark)
         for row, mark in found
@@ -213,11 +246,14 @@ def read_views(
 ) -> tuple[View, ...]:
     """The prediction's views, and whatever bears the wanted name."""
     schema, name = wanted or (None, None)
+    table_schema, table_name = split_name(prediction.table)
     rows = transaction.rows(
         sql.load(transaction.capabilities.dialect)["find_views"].render(),
         prefix=str(Mark(prediction.name, Role.VIEW)),
         schema=schema,
         name=name,
+        table_schema=table_schema,
+        table_name=table_name,
     )
     return tuple(
         View(
@@ -226,10 +262,10 @@ def read_views(
             name=row.name,
             kind=row.kind,
             mark=read_mark(row.comment),
-            columns=tuple(row.columns),
-            types=tuple(row.types),
-            grants=tuple(row.grants),
-            dependents=tuple(row.dependents),
+            columns=tuple(listed(row.columns)),
+            types=tuple(listed(row.types)),
+            grants=tuple(listed(row.grants)),
+            dependents=tuple(sorted(listed(row.dependents))),
         )
         for row in rows
     )
@@ -245,7 +281,8 @@ class _Reader:
         self._table = materialisation.table
 
     def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-        asked = {"oid": self._table.oid, **parameters}
+        table = {"oid": self._table.oid, "schema": self._table.schema, "name": self._table.name}
+        asked = {**table, **parameters}
         return [
             dict(row._mapping)
             for row in self._transaction.rows(self._statements[statement].render(), **asked)
@@ -258,9 +295,23 @@ class _Reader:
         return self._transaction.value(self._statements[statement].render(), **parameters)
 
     def abilities(self) -> Abilities:
-        schema, _ = view_address(self._materialisation) or (self._table.schema, "")
+        view = view_address(self._materialisation)
+        schema = view[0] if view else self._table.schema
         (row,) = self.rows("find_abilities", view_schema=schema)
-        return Abilities(**row)
+        if "find_missing_grants" not in self._statements:
+            return Abilities(**row)
+        trigger = self._materialisation.prediction.on_input_change == "trigger"
+        missing = self._transaction.rows(
+            self._statements["find_missing_grants"].render(trigger=trigger, view=view is not None),
+            schema=self._table.schema,
+            name=self._table.name,
+            view_schema=schema,
+        )
+        return Abilities(
+            **row,
+            missing=tuple((item.privilege, item.schema, item.name, item.grantee) for item in missing),
+            may_trigger=not (trigger and self.value("find_trigger_obstacle")),
+        )
 
     def costly_types(self) -> frozenset[str]:
         return frozenset(
@@ -303,12 +354,16 @@ class _Reader:
         read = {item.column for item in prediction.inputs if item.column is not None}
         expressions = [item.sql for item in prediction.inputs if item.sql is not None]
         expressions += [prediction.where] if prediction.where else []
-        if expressions:
+        if expressions and "probe_expressions" in self._statements:
             read |= self._probe(expressions)
+        else:
+            read |= mentioned(expressions, self._table.columns)
         sources: dict[str, set[str]] = {}
         for row in self.rows("find_generated"):
             sources.setdefault(row["name"], set()).add(row["source"])
-        expanded = {source for name in read for source in sources.get(name, {name})}
+        expanded = set(read)
+        while further := {source for name in expanded for source in sources.get(name, ())} - expanded:
+            expanded |= further
         return tuple(
             name for name, column in self._table.columns.items() if name in expanded and not column.generated
         )
@@ -331,7 +386,11 @@ class _Reader:
 
 
 def read_dependents(
-    transaction: Transaction, oid: int, columns: Iterable[str], prediction: str, own_views: Iterable[int]
+    transaction: Transaction,
+    oid: int | str,
+    columns: Iterable[str],
+    prediction: str,
+    own_views: Iterable[int | str],
 ) -> tuple[str, ...]:
     """What others built upon columns of ours, which stops them from being dropped; none where the table is
     gone.
@@ -342,5 +401,6 @@ def read_dependents(
         columns=list(columns),
         trigger=trigger_name(prediction),
         own_views=list(own_views),
+        view_mark=str(Mark(prediction, Role.VIEW)),
     )
     return tuple(row.description for row in rows)

@@ -37,7 +37,7 @@ class _Place:
 
     schema: str
     name: str
-    oid: int | None
+    oid: int | str | None
 
 
 def plan_indexes(
@@ -51,8 +51,8 @@ def plan_indexes(
         indexes: those found on them; others than ours and attached ones are ignored.
     """
     steps: list[Step] = []
-    places: dict[int, _Place] = {}
-    gone: set[int] = set()
+    places: dict[int | str, _Place] = {}
+    gone: set[int | str] = set()
     for relation in relations:
         above = places.get(relation.parent) if relation.parent is not None else None
         here = [item for item in indexes if item.relation == relation.oid and item.oid not in gone]
@@ -78,7 +78,7 @@ def plan_indexes(
     return steps
 
 
-def _below(oid: int, indexes: Sequence[PendingIndex]) -> set[int]:
+def _below(oid: int | str, indexes: Sequence[PendingIndex]) -> set[int | str]:
     """The indexes attached below one, at every level: they go with it."""
     parts = {item.oid for item in indexes if item.parent == oid}
     return parts.union(*(_below(part, indexes) for part in parts)) if parts else parts

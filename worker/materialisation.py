@@ -211,7 +211,8 @@ def _described(
         origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         if transaction.capabilities.classify(origin) is PrivilegeError:
             raise
-        raise ConfigurationError(f"{label}: the database refuses it: {one_line(str(origin))}") from error
+        reason = one_line(transaction.capabilities.message(origin))
+        raise ConfigurationError(f"{label}: the database refuses it: {reason}") from error
 
 
 def _output(transaction: Transaction, table: Table, name: str, asked: str, where: str) -> Output:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sql
-from worker.changes import INSTANT, Change
+from worker.capabilities import Alteration, Lock, capabilities_of
+from worker.changes import Change
 from worker.errors import RefusedError
 from worker.facts import Facts, View, view_address
 from worker.indexes import Step, StepKind, plan_indexes
@@ -17,67 +19,105 @@ from worker.state import registration_statements
 from worker.states import RowState
 from worker.view import ViewColumn, qualified, view_sql
 
-_PENDING_DEFAULTS = ("0", "'0'::smallint", "(0)::smallint")
-_STATE_TYPE, _TIME_TYPE, _VERSION_TYPE = "smallint", "timestamp with time zone", "text"
-
 
 @dataclass(frozen=True, slots=True)
 class NewColumn:
-    """A column that the table lacks."""
+    """A column that the table lacks; `comment` is the literal that marks it as rowscore's."""
 
     name: str
     type: str
     role: Role
+    comment: str
 
 
-def plan_changes(facts: Facts) -> list[Change]:
+def plan_changes(facts: Facts, *, allow_copy: bool = False) -> list[Change]:
     """The changes that are missing, in order; none where everything is as wanted.
+
+    Args:
+        facts: what is there, and what is wanted.
+        allow_copy: whether the table may be copied, where the server cannot add a column otherwise.
 
     Raises:
         PrivilegeError: the role may not make them.
         RefusedError: a change would hurt the table, or take something of somebody else's away.
     """
     refuse(facts)
-    return [
+    schema = [
         *_own_tables(facts),
-        *_plan_columns(facts),
-        *(_index_change(facts.materialisation, step) for step in _index_steps(facts)),
+        *_plan_columns(facts, allow_copy=allow_copy),
+        *(_index_change(facts.materialisation, step, allow_copy=allow_copy) for step in _index_steps(facts)),
         *_plan_trigger(facts),
         *_plan_view(facts),
-        *_plan_registration(facts),
     ]
+    dialect = facts.materialisation.dialect
+    return [*in_dialect(schema, dialect), *_plan_registration(facts)]
+
+
+def in_dialect(changes: Iterable[Change], dialect: str) -> list[Change]:
+    """Changes of the schema as the dialect makes them: in a transaction only where it takes DDL back."""
+    able = capabilities_of(dialect).alteration.transactional
+    return [
+        replace(change, dialect=dialect, transactional=change.transactional and able) for change in changes
+    ]
+
+
+def _alteration(materialisation: Materialisation) -> Alteration:
+    return capabilities_of(materialisation.dialect).alteration
 
 
 def _own_tables(facts: Facts) -> list[Change]:
     if not facts.migrations:
         return []
-    return [Change("make or update rowscore's own tables, in the schema rowscore", (facts.migrations,))]
+    schema = capabilities_of(facts.materialisation.dialect).own_schema
+    where = f", in the schema {schema}" if schema else ""
+    return [Change(f"make or update rowscore's own tables{where}", (facts.migrations,))]
 
 
 def missing_columns(facts: Facts) -> tuple[NewColumn, ...]:
     """The columns to add: state, outputs, time, version."""
-    prediction = facts.materialisation.prediction
-    types = {Role.STATE: _STATE_TYPE, Role.SCORED_AT: _TIME_TYPE, Role.VERSION: _VERSION_TYPE}
+    prediction, dialect = facts.materialisation.prediction, facts.materialisation.dialect
+    own = _alteration(facts.materialisation)
+    types = {Role.STATE: own.state_type, Role.SCORED_AT: own.time_type, Role.VERSION: own.version_type}
     return tuple(
-        NewColumn(name, types.get(role) or prediction.outputs[name], role)
+        NewColumn(
+            name,
+            types.get(role) or prediction.outputs[name],
+            role,
+            literal(str(Mark(prediction.name, role)), dialect),
+        )
         for name, role in roles_of(prediction).items()
         if name not in facts.materialisation.table.columns
     )
 
 
-def _plan_columns(facts: Facts) -> list[Change]:
-    """One transaction: a crash before the new default would mark rows to come as existing."""
-    materialisation = facts.materialisation
+def _plan_columns(facts: Facts, *, allow_copy: bool) -> list[Change]:
+    """One transaction, or two statements under one lock: rows that come before the new default count as existing.
+
+    Where DDL commits by itself, a server that dies between the two statements leaves the old default until the next
+    `apply`; the rows that come meanwhile are scored by `rowscore backfill`, like those from before.
+    """
+    materialisation, own = facts.materialisation, _alteration(facts.materialisation)
     new = missing_columns(facts)
     state = materialisation.table.columns.get(materialisation.prediction.state_column)
     statements = []
     if new:
-        statements.append(materialisation.show("add_columns", columns=new, existing=RowState.EXISTING.value))
-    if state is None or state.default_text not in _PENDING_DEFAULTS:
+        statements.append(
+            materialisation.show(
+                "add_columns",
+                columns=new,
+                existing=RowState.EXISTING.value,
+                allow_copy=allow_copy,
+            )
+        )
+    if state is None or state.default_text not in own.pending_defaults:
         statements.append(materialisation.show("set_pending_default", pending=RowState.PENDING.value))
-    for column in new:
-        comment = literal(str(Mark(materialisation.name, column.role)))
-        statements.append(materialisation.show("comment_column", column=column.name, comment=comment))
+    if state is None and len(statements) > 1:
+        statements = _locked(materialisation, statements)
+    if own.transactional:  # else the mark was made with the column
+        statements += [
+            materialisation.show("comment_column", column=column.name, comment=column.comment)
+            for column in new
+        ]
     if not statements:
         return []
     title = f"add {', '.join(column.name for column in new)} to" if new else "let new rows wait in"
@@ -85,86 +125,115 @@ def _plan_columns(facts: Facts) -> list[Change]:
         Change(
             f"{title} {materialisation.table.label}",
             tuple(statements),
-            lock=f"ACCESS EXCLUSIVE on the table, {INSTANT}",
+            lock=own.locks[Lock.COPY if new and allow_copy else Lock.ALTER],
         )
     ]
+
+
+def _locked(materialisation: Materialisation, statements: Sequence[str]) -> list[str]:
+    """The statements with nobody between them, where no transaction holds them together."""
+    if _alteration(materialisation).transactional:
+        return [*statements]
+    return [materialisation.show("lock_table"), *statements, materialisation.show("unlock_table")]
 
 
 def _index_steps(facts: Facts) -> list[Step]:
     return plan_indexes(facts.materialisation.name, facts.relations, facts.indexes)
 
 
-def _index_change(materialisation: Materialisation, step: Step) -> Change:
+def _index_change(materialisation: Materialisation, step: Step, *, allow_copy: bool) -> Change:
+    locks = _alteration(materialisation).locks
     dialect, label = materialisation.dialect, step.relation.label
-    shared: dict[str, Any] = {"schema": step.schema, "index": step.index}
+    table = qualified((step.relation.schema, step.relation.name), dialect)
+    shared: dict[str, Any] = {"schema": step.schema, "index": step.index, "table": table}
     make: dict[str, Any] = {
         "index": step.index,
+        "allow_copy": allow_copy,
         "key": [column.name for column in materialisation.key],
         "state": materialisation.prediction.state_column,
         "pending": RowState.PENDING.value,
-        "table": qualified((step.relation.schema, step.relation.name), dialect),
+        "table": table,
     }
     show = sql.load(dialect)
     if step.kind is StepKind.BUILD:
         statement = show["create_pending_index"].show(**make, concurrently=True, only=False)
-        lock = "SHARE UPDATE EXCLUSIVE while it builds: reads and writes go on; waits for older transactions"
-        return Change(f"build the pending index of {label}", (statement,), transactional=False, lock=lock)
+        title, lock = f"build the pending index of {label}", locks[Lock.COPY if allow_copy else Lock.BUILD]
+        return Change(title, (statement,), transactional=False, waits=True, lock=lock)
     if step.kind is StepKind.DROP:
         statement = show["drop_pending_index"].show(**shared, concurrently=True)
-        lock = "SHARE UPDATE EXCLUSIVE: reads and writes go on"
-        return Change(
-            f"drop the unfinished or outdated index of {label}", (statement,), transactional=False, lock=lock
-        )
+        title, lock = f"drop the unfinished or outdated index of {label}", locks[Lock.DROP_INDEX]
+        return Change(title, (statement,), transactional=False, waits=True, lock=lock)
     if step.kind is StepKind.FRAME:
         statement = show["create_pending_index"].show(**make, concurrently=False, only=True)
-        return Change(
-            f"make the partitioned pending index of {label}", (statement,), lock=f"SHARE on it, {INSTANT}"
-        )
+        return Change(f"make the partitioned pending index of {label}", (statement,), lock=locks[Lock.FRAME])
     if step.kind is StepKind.DROP_FRAME:
         statement = show["drop_pending_index"].show(**shared, concurrently=False)
-        return Change(
-            f"drop the outdated index of {label}", (statement,), lock=f"ACCESS EXCLUSIVE, {INSTANT}"
-        )
+        return Change(f"drop the outdated index of {label}", (statement,), lock=locks[Lock.DROP_FRAME])
     parent_schema, parent = step.parent or ("", "")
     statement = show["attach_pending_index"].show(**shared, parent_schema=parent_schema, parent=parent)
-    lock = f"SHARE UPDATE EXCLUSIVE on the partition, {INSTANT}"
-    return Change(f"attach the pending index of {label} to the one above", (statement,), lock=lock)
+    title = f"attach the pending index of {label} to the one above"
+    return Change(title, (statement,), lock=locks[Lock.ATTACH])
 
 
 def _plan_trigger(facts: Facts) -> list[Change]:
-    """The staleness trigger and its function, made anew where their SQL is another one."""
+    """The staleness trigger, and its function where it has one, made anew where their SQL is another one."""
     materialisation = facts.materialisation
-    names = {"trigger": trigger_name(materialisation.name), "function": function_name(materialisation.name)}
-    pending = RowState.PENDING.value
+    statements, locks = sql.load(materialisation.dialect), _alteration(materialisation).locks
+    names = {
+        "schema": materialisation.table.schema,
+        "trigger": trigger_name(materialisation.name),
+        "function": function_name(materialisation.name),
+    }
     drop = materialisation.show("drop_staleness_trigger", **names)
     if not facts.watched:
         if not facts.trigger_there:
             return []
-        statements = (drop, materialisation.show("drop_staleness_function", **names))
+        dropped = [drop]
+        if "drop_staleness_function" in statements:
+            dropped.append(materialisation.show("drop_staleness_function", **names))
         title = f"drop the trigger that notices changed inputs of {materialisation.table.label}"
-        return [Change(title, statements, destructive=True, lock=f"ACCESS EXCLUSIVE on the table, {INSTANT}")]
-    body = literal(materialisation.show("staleness_body", pending=pending))
-    function = materialisation.show("create_staleness_function", **names, body=body)
-    trigger = materialisation.show(
-        "create_staleness_trigger", **names, pending=pending, changed=_changed(facts)
-    )
-    function_mark = Mark(materialisation.name, Role.FUNCTION, digest(function))
-    trigger_mark = Mark(materialisation.name, Role.TRIGGER, digest(trigger))
-    steps: list[str] = []
-    if facts.function != function_mark:
-        comment = literal(str(function_mark))
-        steps += [function, materialisation.show("comment_function", **names, comment=comment)]
-    if facts.trigger != trigger_mark or not facts.trigger_enabled:
-        steps += [drop] if facts.trigger_there else []
-        steps += [
-            trigger,
-            materialisation.show("comment_trigger", **names, comment=literal(str(trigger_mark))),
-        ]
+        return [Change(title, tuple(dropped), destructive=True, lock=locks[Lock.CHANGE_TRIGGER])]
+    steps = _function_steps(facts, names) if "create_staleness_function" in statements else []
+    trigger, mark = _trigger(facts, names)
+    if facts.trigger != mark or not facts.trigger_enabled:
+        made = [*([drop] if facts.trigger_there else []), trigger]
+        steps += _locked(materialisation, made) if len(made) > 1 else made
+        if "comment_trigger" in statements:
+            comment = literal(str(mark), materialisation.dialect)
+            steps.append(materialisation.show("comment_trigger", **names, comment=comment))
     if not steps:
         return []
-    strength = "ACCESS EXCLUSIVE" if facts.trigger_there else "SHARE ROW EXCLUSIVE"
+    lock = locks[Lock.CHANGE_TRIGGER if facts.trigger_there else Lock.ADD_TRIGGER]
     title = f"put rows of {materialisation.table.label} back into the queue when an input changes (trigger)"
-    return [Change(title, tuple(steps), lock=f"{strength} on the table, {INSTANT}")]
+    return [Change(title, tuple(steps), lock=lock)]
+
+
+def _function_steps(facts: Facts, names: dict[str, str]) -> list[str]:
+    """What makes the trigger's function, where it is not there or another one."""
+    materialisation = facts.materialisation
+    body = literal(materialisation.show("staleness_body", pending=RowState.PENDING.value))
+    function = materialisation.show("create_staleness_function", **names, body=body)
+    mark = Mark(materialisation.name, Role.FUNCTION, digest(function))
+    if facts.function == mark:
+        return []
+    return [function, materialisation.show("comment_function", **names, comment=literal(str(mark)))]
+
+
+def _trigger(facts: Facts, names: dict[str, str]) -> tuple[str, Mark]:
+    """The trigger's SQL and its mark, which stands in the SQL itself where triggers have no comments."""
+    materialisation = facts.materialisation
+
+    def text(mark: str) -> str:
+        return materialisation.show(
+            "create_staleness_trigger",
+            **names,
+            pending=RowState.PENDING.value,
+            changed=_changed(facts),
+            mark=literal(mark, materialisation.dialect),
+        )
+
+    mark = Mark(materialisation.name, Role.TRIGGER, digest(text("")))
+    return text(str(mark)), mark
 
 
 def _changed(facts: Facts) -> list[str]:
@@ -174,7 +243,7 @@ def _changed(facts: Facts) -> list[str]:
     changed = [
         materialisation.show("column_changed", column=column.name) for column in columns if column.exact
     ]
-    if images := [column.name for column in columns if not column.exact]:
+    if images := [column for column in columns if not column.exact]:
         changed.append(materialisation.show("columns_changed_image", columns=images))
     return changed
 
@@ -191,16 +260,21 @@ def _plan_view(facts: Facts) -> list[Change]:
     existing = next((view for view in facts.views if (view.schema, view.name) == address), None)
     columns = view_columns(facts)
     able = facts.abilities.security_invoker
-    create = view_sql(materialisation, address, columns, security_invoker=able)
     mark = Mark(materialisation.name, Role.VIEW, digest(_signature(facts, address, columns)))
     if existing is None or existing.mark != mark:
-        replaceable = existing is not None and _replaceable(existing, columns)
+        free = _alteration(materialisation).replaces_views
+        replaceable = existing is not None and (free or _replaceable(existing, columns))
         if existing is not None and not replaceable:
             steps.append(_drop_view(facts, existing, "a column of it was removed or changed its type"))
-        if replaceable:
-            create = view_sql(materialisation, address, columns, security_invoker=able, replace=True)
-        target = qualified(address, materialisation.dialect)
-        steps += [create, materialisation.show("comment_view", view=target, comment=literal(str(mark)))]
+        comment = literal(str(mark), materialisation.dialect)
+        steps.append(
+            view_sql(
+                materialisation, address, columns, security_invoker=able, replace=replaceable, mark=comment
+            )
+        )
+        if "comment_view" in sql.load(materialisation.dialect):
+            target = qualified(address, materialisation.dialect)
+            steps.append(materialisation.show("comment_view", view=target, comment=comment))
         if existing is not None and not replaceable:
             steps += [materialisation.show("grant_view", grant=grant) for grant in existing.grants]
     if not steps:
@@ -259,4 +333,5 @@ def _plan_registration(facts: Facts) -> list[Change]:
         title = f"register prediction {prediction.name}: workers may begin"
     else:
         title = f"register the new definition or version of {prediction.name}: workers with the old one stop"
-    return [Change(title, registration_statements(prediction, facts.materialisation.dialect))]
+    dialect = facts.materialisation.dialect
+    return [Change(title, registration_statements(prediction, dialect), dialect=dialect)]

@@ -32,6 +32,7 @@ class PlanFacts:
         rows_scanned: rows read from the table, those that a filter dropped included; None without ANALYZE.
         index_names: the indexes that lead to the table's rows.
         estimated_rows: the planner's estimate of the rows read from the table, each scan as often as it runs.
+        sorts: relations of the table whose rows are sorted first; looked for where an index can save it.
     """
 
     seq_scans: tuple[str, ...]
@@ -39,11 +40,12 @@ class PlanFacts:
     rows_scanned: int | None
     index_names: tuple[str, ...]
     estimated_rows: int
+    sorts: tuple[str, ...] = ()
 
     @property
     def by_index(self) -> bool:
         """Whether the table is reached by its indexes alone, so that the cost follows the batch."""
-        return not self.seq_scans and not self.hash_joins
+        return not self.seq_scans and not self.hash_joins and not self.sorts
 
 
 @dataclass(frozen=True, slots=True)

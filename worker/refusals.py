@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from worker.capabilities import bare_type
+import sql
+from worker.capabilities import bare_type, capabilities_of
 from worker.config import Prediction
 from worker.errors import PrivilegeError, RefusedError
 from worker.facts import Facts, View, view_address
@@ -12,7 +13,6 @@ from worker.names import LONGEST, Role
 from worker.table import Column
 from worker.view import STATE_NAME
 
-_TIMES = ("timestamp with time zone", "timestamp without time zone")
 _RENAMED = (Role.STATE, Role.SCORED_AT, Role.VERSION)
 
 
@@ -42,6 +42,7 @@ def refuse(facts: Facts) -> None:
 
 def _refuse_privileges(facts: Facts) -> None:
     able, table = facts.abilities, facts.materialisation.table
+    _refuse_missing(facts)
     if not able.owns_table:
         raise PrivilegeError(
             f"{table.label} belongs to role {able.owner} and only its owner may alter it: "
@@ -56,6 +57,30 @@ def _refuse_privileges(facts: Facts) -> None:
             f"role {able.role} may not create an index and a view in schema {lacking[0]}, "
             f"or there is no such schema: "
             f'GRANT CREATE ON SCHEMA "{lacking[0]}" TO "{able.role}"'
+        )
+
+
+def _refuse_missing(facts: Facts) -> None:
+    """Privileges that are granted one by one."""
+    able, dialect = facts.abilities, facts.materialisation.dialect
+    wanted: dict[tuple[str, str | None, str], list[str]] = {}
+    for privilege, schema, name, grantee in able.missing:
+        wanted.setdefault((schema, name, grantee), []).append(privilege)
+    grants = [
+        sql.load(dialect)["grant_missing"].show(
+            privileges=", ".join(privileges),
+            target=f"{sql.quote(schema, dialect)}.{sql.quote(name, dialect) if name else '*'}",
+            grantee=grantee,
+        )
+        for (schema, name, grantee), privileges in wanted.items()
+    ]
+    if grants:
+        raise PrivilegeError(f"role {able.role} may not do all that is needed: {'; '.join(grants)}")
+    if not able.may_trigger:
+        raise PrivilegeError(
+            f"role {able.role} may not create a trigger while the binary log is on: SET GLOBAL "
+            f"log_bin_trust_function_creators = 1 (on Aurora and RDS in the parameter group), "
+            f'or do without it by on_input_change = "ignore"'
         )
 
 
@@ -88,8 +113,7 @@ def _moved(facts: Facts) -> Iterator[str]:
         if role in _RENAMED and wanted.get(role, marked.column) != marked.column:
             yield (
                 f"the {role} column is {marked.column} in the database and {wanted[role]} in the file; "
-                f"first ALTER TABLE {materialisation.target} "
-                f'RENAME COLUMN "{marked.column}" TO "{wanted[role]}", '
+                f"first {materialisation.show('rename_column', column=marked.column, wanted=wanted[role])}, "
                 f"or run `rowscore remove {materialisation.name}`"
             )
 
@@ -120,6 +144,7 @@ def _columns(facts: Facts) -> Iterator[str]:
 def _existing(facts: Facts, column: Column, role: Role) -> Iterator[str]:
     """Whether a column that is there can take its role."""
     name = f"{role} column {column.name}"
+    alteration = capabilities_of(facts.materialisation.dialect).alteration
     if column.generated or column.identity:
         yield f"{name} is {'generated' if column.generated else 'an identity'}: only the database writes it"
     elif column.name in {part.name for part in facts.materialisation.key}:
@@ -129,15 +154,15 @@ def _existing(facts: Facts, column: Column, role: Role) -> Iterator[str]:
     elif role is Role.STATE:
         yield from _existing_state(facts, column)
     elif column.not_null and role in (Role.OUTPUT, Role.SCORED_AT):
+        loosen = facts.materialisation.show("allow_null", column=column.name, type=column.type)
         yield (
             f"{name} is NOT NULL, and a row that waits, or a model that answers NULL, has no value for it; "
-            f"ALTER TABLE {facts.materialisation.target} "
-            f'ALTER COLUMN "{column.name}" DROP NOT NULL takes no time'
+            f"let it be NULL: {loosen}"
         )
-    elif role is Role.SCORED_AT and bare_type(column.base_type) not in _TIMES:
-        yield f"{name} is {column.type}; expected timestamp with time zone"
+    elif role is Role.SCORED_AT and bare_type(column.base_type) not in alteration.time_types:
+        yield f"{name} is {column.type}; expected {alteration.time_type}"
     elif role is Role.VERSION and column.category != "S":
-        yield f"{name} is {column.type}; expected text"
+        yield f"{name} is {column.type}; expected {bare_type(alteration.version_type).split()[0]}"
 
 
 def _existing_state(facts: Facts, column: Column) -> Iterator[str]:
@@ -151,7 +176,7 @@ def _existing_state(facts: Facts, column: Column) -> Iterator[str]:
     )
     if not registered and not marked:
         yield f'column {column.name} is there already and not rowscore\'s; name another with state = "..."'
-    elif column.type != "smallint" or not column.not_null:
+    elif bare_type(column.type) != "smallint" or not column.not_null:
         kind = column.type + (" NOT NULL" if column.not_null else "")
         yield f"the state column {column.name} is {kind} and was smallint NOT NULL when it was made; mend it"
 

@@ -8,14 +8,34 @@ from itertools import groupby
 from typing import Any
 
 import sql
-from worker.changes import INSTANT, Change
+from worker.capabilities import Alteration, Lock, capabilities_of
+from worker.changes import Change
 from worker.config import Prediction
 from worker.database import Transaction
 from worker.errors import RefusedError
-from worker.facts import MarkedColumn, View, read_dependents, read_marked, read_registrations, read_views
-from worker.names import LONGEST, Role, fitted, function_name, index_name, trigger_name
+from worker.facts import (
+    MarkedColumn,
+    View,
+    named_tables,
+    read_dependents,
+    read_marked,
+    read_registrations,
+    read_views,
+)
+from worker.names import LONGEST, Role, fitted, function_name, index_name, literal, trigger_name
+from worker.plan import in_dialect
 from worker.state import own_tables_removal, unregistration_statement
 from worker.view import qualified
+
+
+@dataclass(frozen=True, slots=True)
+class OwnIndex:
+    """A pending index that is left; `partitioned` where it is the frame of a partitioned table's."""
+
+    schema: str
+    name: str
+    table: str
+    partitioned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +45,8 @@ class Remains:
     Attributes:
         tables_sql: SQL that drops rowscore's own tables; empty where they are gone or others use them.
         columns: the columns to drop; `kept` the output columns that lose only rowscore's mark.
+        definitions: of the kept columns without that mark, where the database wants a column's whole definition.
         triggers: tables (schema, name) that bear the trigger.
-        indexes: (schema, name, whether partitioned).
         dependents: what others built upon the columns to drop.
     """
 
@@ -35,10 +55,11 @@ class Remains:
     tables_sql: str
     columns: tuple[MarkedColumn, ...]
     kept: tuple[MarkedColumn, ...]
+    definitions: dict[MarkedColumn, str]
     views: tuple[View, ...]
     triggers: tuple[tuple[str, str], ...]
     function: bool
-    indexes: tuple[tuple[str, str, bool], ...]
+    indexes: tuple[OwnIndex, ...]
     dependents: tuple[str, ...]
     dialect: str
 
@@ -49,31 +70,49 @@ def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outpu
     statements = sql.load(dialect)
 
     def rows(statement: str, **parameters: Any) -> Sequence[Any]:
+        if statement not in statements:
+            return ()
         return transaction.rows(statements[statement].render(), **parameters)
 
     function, trigger = function_name(name), trigger_name(name)
-    marked = [item for item in read_marked(transaction) if item.mark.prediction == name]
+    tables = named_tables(transaction, prediction)
+    marked = [item for item in read_marked(transaction, prediction) if item.mark.prediction == name]
     kept = [] if drop_outputs else [item for item in marked if item.mark.role is Role.OUTPUT]
     columns = [item for item in marked if item not in kept]
     views = tuple(view for view in read_views(transaction, prediction, None))
     registered = [item.name for item in read_registrations(transaction)]
     whole = index_name(name)
-    indexes = rows("find_own_indexes", index=whole, stem=fitted(whole, LONGEST - 9))
+    indexes = rows("find_own_indexes", index=whole, stem=fitted(whole, LONGEST - 9), tables=tables)
+    triggers = rows("find_own_triggers", trigger=trigger, function=function, tables=tables)
     return Remains(
         prediction=name,
         registered=name in registered,
         tables_sql=_tables_sql(transaction, set(registered) - {name}, function),
         columns=tuple(columns),
         kept=tuple(kept),
+        definitions=_definitions(transaction, kept),
         views=views,
-        triggers=tuple(
-            (row.schema, row.table) for row in rows("find_own_triggers", trigger=trigger, function=function)
-        ),
+        triggers=tuple((row.schema, row.table) for row in triggers),
         function=bool(rows("find_staleness_function", function=function)),
-        indexes=tuple((row.schema, row.name, row.partitioned) for row in indexes),
+        indexes=tuple(OwnIndex(**row._mapping) for row in indexes),
         dependents=_dependents(transaction, name, columns, views),
         dialect=dialect,
     )
+
+
+def _definitions(transaction: Transaction, kept: Sequence[MarkedColumn]) -> dict[MarkedColumn, str]:
+    """Each column's line of its table's definition, without rowscore's mark."""
+    dialect = transaction.capabilities.dialect
+    statements = sql.load(dialect)
+    found: dict[MarkedColumn, str] = {}
+    for item in kept if "show_table" in statements else ():
+        table = qualified((item.schema, item.table), dialect)
+        row: Any = transaction.row(statements["show_table"].render(table=table))
+        start = f"  {sql.quote(item.column, dialect)} "
+        line = next(line for line in row[1].splitlines() if line.startswith(start))
+        mark = f" COMMENT {literal(str(item.mark), dialect)}"
+        found[item] = line.strip().removesuffix(",").replace(mark, "")
+    return found
 
 
 def _dependents(
@@ -91,7 +130,7 @@ def _tables_sql(transaction: Transaction, others: set[str], function: str) -> st
     own: Any = transaction.row(statements["find_own_schema"].render())
     if (
         others
-        or not own.migrated
+        or not own.remains
         or transaction.value(statements["count_own_objects"].render(), function=function)
     ):
         return ""
@@ -110,14 +149,18 @@ def plan_removal(remains: Remains) -> list[Change]:
             f"predictions.{remains.prediction}: {', '.join(built)} depends on what would be dropped; "
             f"drop that first"
         )
-    return [
-        *_unregister(remains),
+    schema = [
         *_drop_views(remains),
         *_drop_trigger(remains),
         *_drop_indexes(remains),
         *_drop_columns(remains),
         *_drop_tables(remains),
     ]
+    return [*_unregister(remains), *in_dialect(schema, remains.dialect)]
+
+
+def _alteration(remains: Remains) -> Alteration:
+    return capabilities_of(remains.dialect).alteration
 
 
 def _unregister(remains: Remains) -> list[Change]:
@@ -125,7 +168,7 @@ def _unregister(remains: Remains) -> list[Change]:
         return []
     statement = unregistration_statement(remains.prediction, remains.dialect)
     title = f"forget prediction {remains.prediction} with its failures and log: workers stop"
-    return [Change(title, (statement,), destructive=True)]
+    return [Change(title, (statement,), destructive=True, dialect=remains.dialect)]
 
 
 def _drop_views(remains: Remains) -> list[Change]:
@@ -144,29 +187,37 @@ def _drop_trigger(remains: Remains) -> list[Change]:
     statements = sql.load(remains.dialect)
     names = {"trigger": trigger_name(remains.prediction), "function": function_name(remains.prediction)}
     steps = [
-        statements["drop_staleness_trigger"].show(**names, table=qualified(table, remains.dialect))
+        statements["drop_staleness_trigger"].show(
+            **names, schema=table[0], table=qualified(table, remains.dialect)
+        )
         for table in remains.triggers
     ]
     steps += [statements["drop_staleness_function"].show(**names)] if remains.function else []
     if not steps:
         return []
-    lock = f"ACCESS EXCLUSIVE on the table, {INSTANT}" if remains.triggers else ""
+    lock = _alteration(remains).locks[Lock.CHANGE_TRIGGER] if remains.triggers else ""
     return [Change("drop the trigger that notices changed inputs", tuple(steps), destructive=True, lock=lock)]
 
 
 def _drop_indexes(remains: Remains) -> list[Change]:
-    show = sql.load(remains.dialect)["drop_pending_index"].show
+    show, locks = sql.load(remains.dialect)["drop_pending_index"].show, _alteration(remains).locks
     return [
         Change(
-            f"drop the pending index {schema}.{name}",
-            (show(schema=schema, index=name, concurrently=not partitioned),),
-            transactional=partitioned,
+            f"drop the pending index {index.schema}.{index.name}",
+            (
+                show(
+                    schema=index.schema,
+                    index=index.name,
+                    table=qualified((index.schema, index.table), remains.dialect),
+                    concurrently=not index.partitioned,
+                ),
+            ),
+            transactional=index.partitioned,
+            waits=not index.partitioned,
             destructive=True,
-            lock=f"ACCESS EXCLUSIVE on the table and its partitions, {INSTANT}"
-            if partitioned
-            else "SHARE UPDATE EXCLUSIVE: reads and writes go on; waits for older transactions",
+            lock=locks[Lock.DROP_FRAME if index.partitioned else Lock.DROP_INDEX],
         )
-        for schema, name, partitioned in remains.indexes
+        for index in remains.indexes
     ]
 
 
@@ -178,17 +229,23 @@ def _drop_columns(remains: Remains) -> list[Change]:
         members = list(group)
         table = qualified((schema, name), remains.dialect)
         dropped = [item.column for item in members if item in remains.columns]
-        kept = [item.column for item in members if item not in remains.columns]
+        kept = [item for item in members if item not in remains.columns]
         steps = [statements["drop_columns"].show(table=table, columns=dropped)] if dropped else []
         steps += [
-            statements["comment_column"].show(table=table, column=column, comment="NULL") for column in kept
+            statements["comment_column"].show(
+                table=table,
+                column=item.column,
+                comment="NULL",
+                definition=remains.definitions.get(item),
+            )
+            for item in kept
         ]
         parts = [
             f"drop {', '.join(dropped)} of" if dropped else "",
-            f"keep {', '.join(kept)} in" if kept else "",
+            f"keep {', '.join(item.column for item in kept)} in" if kept else "",
         ]
         title = f"{' and '.join(part for part in parts if part)} {schema}.{name}"
-        lock = f"ACCESS EXCLUSIVE on the table, {INSTANT}"
+        lock = _alteration(remains).locks[Lock.ALTER]
         changes.append(Change(title, tuple(steps), destructive=bool(dropped), lock=lock))
     return changes
 
@@ -196,4 +253,5 @@ def _drop_columns(remains: Remains) -> list[Change]:
 def _drop_tables(remains: Remains) -> list[Change]:
     if not remains.tables_sql:
         return []
-    return [Change("drop rowscore's own tables and their schema", (remains.tables_sql,), destructive=True)]
+    along = " and their schema" if capabilities_of(remains.dialect).own_schema else ""
+    return [Change(f"drop rowscore's own tables{along}", (remains.tables_sql,), destructive=True)]

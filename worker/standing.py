@@ -95,6 +95,19 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row with an error on record; without a `next_retry_at` it is not tried again by itself."""
+
+    row_key: tuple[str, ...]
+    failure_class: str
+    message: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    next_retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseStatus:
     """A window that a worker holds; it may be taken over when `seconds_left` is not above zero."""
 

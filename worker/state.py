@@ -85,17 +85,37 @@ def pending_migrations(transaction: Transaction) -> str:
             f"TO {sql.quote(own.role, transaction.capabilities.dialect)}"
         )
     steps = "" if own.schema_exists else statements["create_own_schema"].show() + ";\n\n"
+    if current is None and own.remains:
+        steps += _unfinished(transaction)
     return steps + _offline(transaction, f"{current or 'base'}:head", command.upgrade)
+
+
+def _unfinished(transaction: Transaction) -> str:
+    """The SQL that clears what a crash left of the first migration, where DDL commits by itself.
+
+    Raises:
+        RefusedError: the tables hold predictions: only their version is lost.
+    """
+    statements = sql.load(transaction.capabilities.dialect)
+    if "drop_own_tables" not in statements:
+        return ""
+    own: Any = transaction.row(statements["find_own_schema"].render())
+    if own.registrable and transaction.rows(statements["find_registrations"].render()):
+        raise RefusedError(
+            f"rowscore's own tables are in {own.database}, but {PREFIX}alembic_version does not say of which "
+            f"version; restore that table"
+        )
+    return statements["drop_own_tables"].show() + ";\n\n"
 
 
 def own_tables_removal(transaction: Transaction) -> str:
     """The SQL that drops rowscore's own tables and their schema; nothing of anybody else's goes with them."""
     statements = sql.load(transaction.capabilities.dialect)
+    if "drop_own_tables" in statements:
+        return statements["drop_own_tables"].show()
     current = transaction.value(statements["find_revision"].render())
     dropped = _offline(transaction, f"{current}:base", command.downgrade)
-    last = [
-        statements[name].show() for name in ("drop_revision_table", "drop_own_schema") if name in statements
-    ]
+    last = [statements[name].show() for name in ("drop_revision_table", "drop_own_schema")]
     return ";\n".join([dropped, *last])
 
 

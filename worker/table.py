@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sql
@@ -155,18 +156,22 @@ def read_table(transaction: Transaction, schema: str | None, name: str, where: s
     if found is None:
         raise MissingObjectError(f"{where}: there is no table {shown} that this role can see")
     if found.kind not in ("r", "p"):
-        kinds = {"v": "a view", "m": "a materialised view", "f": "a foreign table"}
-        raise ConfigurationError(
-            f"{where}: {shown} is {kinds.get(found.kind, 'not a table')}; name the table itself"
-        )
+        kinds = {
+            "v": "a view", "m": "a materialised view", "f": "a foreign table",
+            "e": "not a table of InnoDB, the engine that has transactions and row locks",
+        }  # fmt: skip
+        advice = "" if found.kind == "e" else "; name the table itself"
+        raise ConfigurationError(f"{where}: {shown} is {kinds.get(found.kind, 'not a table')}{advice}")
+
+    address = {"oid": found.oid, "schema": found.schema, "name": found.name}
 
     def read(name: str, kind: type[Any]) -> list[Any]:
-        rows = transaction.rows(statements[name].render(), oid=found.oid)
+        rows = transaction.rows(statements[name].render(), **address)
         return [kind(**_tupled(row._mapping)) for row in rows]
 
     columns = [
         _column(row, transaction.capabilities)
-        for row in transaction.rows(statements["find_columns"].render(), oid=found.oid)
+        for row in transaction.rows(statements["find_columns"].render(), **address)
     ]
     return Table(
         oid=found.oid,
@@ -180,7 +185,7 @@ def read_table(transaction: Transaction, schema: str | None, name: str, where: s
         columns={column.name: column for column in columns},
         unique_keys=tuple(
             UniqueKey(row.index, bool(row.is_primary), tuple(listed(row.columns)), bool(row.not_null))
-            for row in transaction.rows(statements["find_unique_keys"].render(), oid=found.oid)
+            for row in transaction.rows(statements["find_unique_keys"].render(), **address)
         ),
         partitions=tuple(read("find_partitions", Partition)),
         triggers=tuple(read("find_triggers", Trigger)),
@@ -198,6 +203,11 @@ def _column(row: Any, capabilities: Capabilities) -> Column:
 
 def _tupled(mapping: Any) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in mapping.items()}
+
+
+def instant(value: datetime | None) -> datetime | None:
+    """A time of rowscore's own tables, which a database without time zones answers in UTC and without saying so."""
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 def listed(value: Any) -> list[Any]:

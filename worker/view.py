@@ -26,6 +26,7 @@ def view_sql(
     *,
     security_invoker: bool,
     replace: bool = False,
+    mark: str = "",
 ) -> str:
     """CREATE VIEW: `prediction_state`, then the table's columns in their order.
 
@@ -38,13 +39,15 @@ def view_sql(
         columns: the table's columns without the internal states.
         security_invoker: whether the server lets a view run with its reader's rights (PostgreSQL 15).
         replace: whether an older view of that name is replaced.
+        mark: a literal by which `apply` knows the view again, where views have no comments.
     """
     types = {column.name: column.type for column in columns}
+    answered_as = f"a.{sql.quote('rowscore$a', materialisation.dialect)}"
     function = materialisation.function if materialisation.prediction.live else None
     answered = {}
     if function is not None:
         for place, output in enumerate(materialisation.outputs):
-            answer = function.answer('a."rowscore$a"', place)
+            answer = function.answer(answered_as, place)
             answered[output.name] = materialisation.show(
                 "cast_answer", answer=answer, type=types[output.name]
             )
@@ -56,6 +59,7 @@ def view_sql(
         replace=replace,
         live=function is not None,
         answered=answered,
+        mark=mark,
     )
 
 

@@ -112,21 +112,17 @@ FROM rowscore.batch b JOIN rowscore.run r ON r.id = b.run_id WHERE b.error IS NU
 SELECT rows_scored, extract(epoch FROM coalesce(finished_at, clock_timestamp()) - started_at)::float8 AS seconds
 FROM rowscore.run WHERE kind = 'backfill' ORDER BY id DESC LIMIT 1;
 
--- name: read_freshness
--- Seconds from insert to prediction, and the same apart for the outage, which ends when its backlog is worked off.
-WITH arrived AS (
-    SELECT created_at, churn_scored_at, extract(epoch FROM churn_scored_at - created_at)::float8 AS wait
-    FROM {{ schema | id }}.{{ table | id }} WHERE id > :last AND churn_scored_at IS NOT NULL
-), outage AS (
-    SELECT max(churn_scored_at) AS over FROM arrived WHERE created_at <= :up
-), told AS (
-    SELECT wait, created_at > over OR churn_scored_at < :down AS normal FROM arrived CROSS JOIN outage
-)
-SELECT percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY wait) AS whole,
-       percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY wait) FILTER (WHERE normal) AS normal,
-       percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY wait) FILTER (WHERE NOT normal) AS outage,
-       (SELECT extract(epoch FROM greatest(over, :up) - :up)::float8 FROM outage) AS catching_up
-FROM told;
+-- name: read_caught_up
+-- Seconds from the end of the outage until its backlog was worked off, and when that was.
+SELECT max(churn_scored_at) AS moment,
+       extract(epoch FROM greatest(max(churn_scored_at), :up) - :up)::float8 AS seconds
+FROM {{ schema | id }}.{{ table | id }} WHERE id > :last AND churn_scored_at IS NOT NULL AND created_at <= :up;
+
+-- name: read_waits
+-- Seconds from insert to prediction of each row, and whether the outage had nothing to do with it.
+SELECT extract(epoch FROM churn_scored_at - created_at)::float8 AS wait,
+       coalesce(created_at > :caught_up, true) OR churn_scored_at < :down AS normal
+FROM {{ schema | id }}.{{ table | id }} WHERE id > :last AND churn_scored_at IS NOT NULL;
 
 -- name: read_first
 -- When the first row after a key arrived.

@@ -26,7 +26,7 @@ SELECT c.column_name AS `name`,
        c.extra LIKE '%auto_increment%' AS `identity`, c.column_default AS default_text, CAST(c.ordinal_position AS SIGNED) AS number,
        c.collation_name IS NULL OR c.collation_name LIKE '%\_bin' AS `deterministic`, c.collation_name AS collation,
        c.extra LIKE '%on update%' AS moves
-FROM information_schema.columns c WHERE CONCAT(c.table_schema, '.', c.table_name) = :oid
+FROM information_schema.columns c WHERE c.table_schema = :schema AND c.table_name = :name
 ORDER BY c.ordinal_position
 
 -- name: find_unique_keys
@@ -35,7 +35,7 @@ SELECT s.index_name AS `index`, s.index_name = 'PRIMARY' AS is_primary,
        CONCAT('[', GROUP_CONCAT(JSON_QUOTE(s.column_name) ORDER BY s.seq_in_index), ']') AS `columns`,
        MAX(s.nullable = 'YES') = 0 AS not_null
 FROM information_schema.statistics s
-WHERE CONCAT(s.table_schema, '.', s.table_name) = :oid AND s.non_unique = 0
+WHERE s.table_schema = :schema AND s.table_name = :name AND s.non_unique = 0
 GROUP BY s.index_name HAVING COUNT(s.column_name) = COUNT(*) AND COUNT(s.sub_part) = 0 AND MAX(s.index_type) = 'BTREE'
 ORDER BY s.index_name = 'PRIMARY' DESC, COUNT(*), s.index_name
 
@@ -45,10 +45,10 @@ SELECT NULL AS oid, NULL AS `schema`, NULL AS `name`, NULL AS leaf, NULL AS leve
 
 -- name: find_triggers
 -- The application's row triggers that an UPDATE fires.
-SELECT t.trigger_name AS `name`, t.action_statement AS `function`, t.action_timing = 'BEFORE' AS `before`, TRUE AS enabled,
-       '' AS `columns`, t.action_statement AS definition
+SELECT t.trigger_name AS `name`, '' AS `function`, t.action_timing = 'BEFORE' AS `before`, TRUE AS enabled,
+       '' AS `columns`, CONCAT(t.action_timing, ' UPDATE FOR EACH ROW ', t.action_statement) AS definition
 FROM information_schema.triggers t
-WHERE CONCAT(t.event_object_schema, '.', t.event_object_table) = :oid AND t.event_manipulation = 'UPDATE'
+WHERE t.event_object_schema = :schema AND t.event_object_table = :name AND t.event_manipulation = 'UPDATE'
 ORDER BY t.action_timing DESC, t.action_order
 
 -- name: find_function

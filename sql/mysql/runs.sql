@@ -1,8 +1,7 @@
 -- name: start_backfill
 -- A backfill over the keys that are there now; nothing where one is running already.
-INSERT INTO rowscore_run (prediction, kind, upper, rows_total)
-SELECT :prediction, 'backfill', :upper, :total FROM DUAL WHERE NOT EXISTS (
-  SELECT 1 FROM rowscore_run r WHERE r.prediction = :prediction AND r.kind = 'backfill' AND r.status = 'running')
+INSERT INTO rowscore_run (prediction, kind, upper, rows_total) VALUES (:prediction, 'backfill', :upper, :total)
+ON DUPLICATE KEY UPDATE status = status
 
 -- name: finish_run
 -- The run is over; only a running one can end.

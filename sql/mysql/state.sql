@@ -1,9 +1,11 @@
 -- name: find_own_schema
--- Whether rowscore's own tables are there at all, and may be made.
-SELECT TRUE AS schema_exists,
-       EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'rowscore_alembic_version') AS migrated,
-       EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'rowscore_prediction') AS registrable,
-       TRUE AS may_create_schema, DATABASE() AS `database`, CURRENT_USER() AS role
+-- Which of rowscore's own tables are there: DDL commits by itself, so a crash may have left some.
+SELECT TRUE AS schema_exists, COALESCE(MAX(t.table_name = 'rowscore_alembic_version'), FALSE) AS migrated, COUNT(*) > 0 AS remains,
+       COUNT(*) = 8 AS registrable, TRUE AS may_create_schema, DATABASE() AS `database`, CURRENT_USER() AS role
+FROM information_schema.tables t
+WHERE t.table_schema = DATABASE()
+  AND t.table_name IN ('rowscore_alembic_version', 'rowscore_prediction', 'rowscore_run', 'rowscore_lease', 'rowscore_failure',
+                       'rowscore_circuit', 'rowscore_learned', 'rowscore_batch')
 
 -- name: find_revision
 -- The migration that rowscore's own tables stand at.
@@ -17,9 +19,10 @@ SELECT GET_LOCK(CONCAT('rowscore.', LEFT(SHA2(DATABASE(), 256), 48)), :patience)
 -- Gives the lock back.
 SELECT RELEASE_LOCK(CONCAT('rowscore.', LEFT(SHA2(DATABASE(), 256), 48)))
 
--- name: drop_revision_table
--- The last of rowscore's own tables; the migrations leave it.
-DROP TABLE rowscore_alembic_version
+-- name: drop_own_tables
+-- All that are there, the version first: what a crash leaves of it counts as never finished, and is dropped again.
+DROP TABLE IF EXISTS rowscore_alembic_version, rowscore_batch, rowscore_learned, rowscore_circuit, rowscore_failure, rowscore_lease,
+  rowscore_run, rowscore_prediction
 
 -- name: find_registrations
 -- What is registered, and whether the rows that belong to it are there.

@@ -136,6 +136,14 @@ ALTER TABLE {{ table }} ALTER COLUMN {{ state|id }} SET DEFAULT {{ pending }}
 -- The mark by which a later run knows what rowscore made; NULL where it lets go.
 COMMENT ON COLUMN {{ table }}.{{ column|id }} IS {{ comment }}
 
+-- name: rename_column
+-- What takes a column to the name that the configuration has.
+ALTER TABLE {{ table }} RENAME COLUMN {{ column|id }} TO {{ wanted|id }}
+
+-- name: allow_null
+-- What lets an output column be NULL; it takes no time.
+ALTER TABLE {{ table }} ALTER COLUMN {{ column|id }} DROP NOT NULL
+
 -- name: drop_columns
 -- All at once; refused by the database where anything of the user's depends on one.
 ALTER TABLE {{ table }}
@@ -177,7 +185,7 @@ OLD.{{ column|id }} IS DISTINCT FROM NEW.{{ column|id }}
 
 -- name: columns_changed_image
 -- Takes types that have no equality (json, point) and equalities that are too wide (citext, interval).
-ROW({% for column in columns %}OLD.{{ column|id }}{{ ", " if not loop.last }}{% endfor %})::record OPERATOR(pg_catalog.*<>) ROW({% for column in columns %}NEW.{{ column|id }}{{ ", " if not loop.last }}{% endfor %})::record
+ROW({% for column in columns %}OLD.{{ column.name|id }}{{ ", " if not loop.last }}{% endfor %})::record OPERATOR(pg_catalog.*<>) ROW({% for column in columns %}NEW.{{ column.name|id }}{{ ", " if not loop.last }}{% endfor %})::record
 
 -- name: comment_trigger
 -- The mark with the digest of the trigger's SQL.
@@ -204,8 +212,8 @@ WHERE t.tgname = :trigger AND t.tgparentid = 0 AND p.pronamespace = to_regnamesp
 
 -- name: find_own_indexes
 -- Our pending indexes, found without the configuration: whole ones, and parts that were never attached.
-SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'I' AS partitioned
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname AS schema, c.relname AS name, i.indrelid::regclass::text AS table, c.relkind = 'I' AS partitioned
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid
 WHERE c.relkind IN ('i', 'I') AND NOT c.relispartition
   AND (c.relname = :index OR c.relname ~ ('^' || :stem || '_[0-9a-f]{8}$'))
 ORDER BY c.relname

@@ -1,11 +1,13 @@
 -- name: find_server
 -- What the server is, and what this role and this session are to it.
-SELECT current_setting('server_version_num')::int AS version_number, split_part(current_setting('server_version'), ' ', 1) AS version,
-       EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version' AND pronamespace = 'pg_catalog'::regnamespace) AS aurora,
+SELECT CASE WHEN a.aurora THEN 'Aurora PostgreSQL' ELSE 'PostgreSQL' END AS product, a.aurora,
+       current_setting('server_version_num')::int AS version_number, split_part(current_setting('server_version'), ' ', 1) AS version,
+       current_setting('server_version_num')::int >= 150000 AS readers_rights,
        current_user::text AS role, quote_ident(current_user) AS quoted_role, current_database()::text AS database,
        pg_is_in_recovery() AS replica, current_setting('default_transaction_read_only') = 'on' AS read_only,
        current_setting('default_transaction_isolation') AS isolation, current_setting('port')::int AS port,
        inet_server_addr() IS NULL AS local, current_setting('autovacuum') = 'on' AS autovacuum
+FROM (SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version' AND pronamespace = 'pg_catalog'::regnamespace)) AS a(aurora)
 
 -- name: locate_tables
 -- Relations of that name in any schema, whether or not this role may look into it; those on the search path first.

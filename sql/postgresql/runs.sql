@@ -1,8 +1,8 @@
 -- name: start_backfill
--- A backfill over the keys that are there now; no row where one is running already.
+-- A backfill over the keys that are there now; nothing where one is running already.
 INSERT INTO rowscore.run (prediction, kind, upper, rows_total)
 VALUES (:prediction, 'backfill', CAST(:upper AS jsonb), :total)
-ON CONFLICT (prediction, kind) WHERE status = 'running' DO NOTHING RETURNING id
+ON CONFLICT (prediction, kind) WHERE status = 'running' DO NOTHING
 
 -- name: finish_run
 -- The run is over; only a running one can end.

@@ -2,6 +2,7 @@
 -- Whether rowscore's own tables are there at all, and may be made.
 SELECT to_regnamespace('rowscore') IS NOT NULL AS schema_exists,
        to_regclass('rowscore.alembic_version') IS NOT NULL AS migrated,
+       to_regclass('rowscore.alembic_version') IS NOT NULL AS remains,
        to_regclass('rowscore.prediction') IS NOT NULL AS registrable,
        has_database_privilege(current_database(), 'CREATE') AS may_create_schema,
        current_database() AS database, current_user::text AS role

@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.mysql import provided
+from worker.demo.installs import mariadb_install
 from worker.demo.servers import python_path
 
 MARK = "ROWSCORE_TEST_MARK"  # an environment variable that every process of the demo inherits
@@ -86,13 +88,17 @@ def document(said: str) -> dict[str, Any]:
     return found
 
 
-def test_a_small_run_scores_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    with demo(tmp_path / "a folder", "--json") as run:
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"])
+def test_a_small_run_scores_everything_and_leaves_nothing(tmp_path: Path, database: str) -> None:
+    if database == "mariadb":
+        provided(mariadb_install)
+    with demo(tmp_path / "a folder", "--json", "--database", database) as run:
         assert run.end() == 0, run.said
         assert run.left() == []
     figures = document(run.said)
     inserts = figures["inserts"]
     assert figures["passed"] is True
+    assert figures["database"].lower().startswith(database)
     assert len(figures["facts"]) == 5
     assert all(fact["holds"] for fact in figures["facts"])
     assert 0 < inserts["inserts"] <= 300

@@ -1,4 +1,4 @@
-"""The ways to score a million waiting rows: the one UPDATE that everyone writes, and rowscore with 1 and 2 workers."""
+"""Rowscore as a contender: 1 or 2 workers that score the rows which wait, in any database."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 import numpy as np
-import psycopg
 
-from worker.apply import apply
 from worker.batch import BatchResult
 from worker.config import Configuration, parse_configuration
 from worker.demo import churn
@@ -21,7 +19,6 @@ from worker.engine import Engine
 from worker.log import configure_log
 from worker.models.protocol import Batch
 
-SOURCE = "mltest.source"
 NUMBERS = [place for place, name in enumerate(churn.FEATURES) if name not in churn.TEXTS]
 _WEIGHTS = np.linspace(-0.01, 0.01, len(churn.FEATURES))
 
@@ -71,40 +68,6 @@ def in_process(batch: Batch) -> Any:
     columns = list(zip(*batch.rows, strict=True))
     matrix = np.array([columns[place] for place in NUMBERS], dtype=float)
     return 1.0 / (1.0 + np.exp(-(_WEIGHTS[NUMBERS] @ matrix) / 100.0))
-
-
-def prepare(connection: psycopg.Connection[Any], rows: int) -> None:
-    """The rows once, in a table that every run copies."""
-    churn.create(connection, SOURCE)
-    churn.create_model(connection)
-    churn.load(connection, rows, table=SOURCE)
-
-
-def reset(connection: psycopg.Connection[Any], url: str, model: dict[str, str]) -> None:
-    """A fresh applied table in which every row waits, vacuumed, its learned sizes forgotten."""
-    connection.execute(f"DROP TABLE IF EXISTS {churn.TABLE} CASCADE")
-    connection.execute("DROP SCHEMA IF EXISTS rowscore CASCADE")
-    churn.create(connection, churn.TABLE)
-    engine = Engine(configuration(url, model))
-    prediction = engine.prediction()
-    apply(engine.database(prediction), engine.materialisation(prediction))
-    engine.dispose()
-    features = ", ".join(churn.FEATURES)
-    connection.execute(f"INSERT INTO {churn.TABLE} ({features}) SELECT {features} FROM {SOURCE} ORDER BY id")
-    connection.execute(f"VACUUM ANALYZE {churn.TABLE}")
-    connection.execute("CHECKPOINT")
-
-
-def one_statement(connection: psycopg.Connection[Any], rows: int) -> Outcome:
-    """Everything in one UPDATE, with the same columns set."""
-    started = time.perf_counter()
-    done = connection.execute(
-        f"UPDATE {churn.TABLE} SET churn_probability = predict_churn({', '.join(churn.FEATURES)}), "
-        "churn_state = 1, churn_scored_at = clock_timestamp() WHERE churn_state = 0"
-    ).rowcount
-    seconds = time.perf_counter() - started
-    assert done == rows
-    return Outcome(rows / seconds)
 
 
 def workers(url: str, model: dict[str, str], count: int, rows: int) -> Outcome:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
 
-import psycopg
-
+from tests.benchmarks.subject import Subject
 from worker.demo import churn
 
 PLAIN = "mltest.plain"
 
 
-def compare(connection: psycopg.Connection[Any], inserts: int) -> tuple[float, float]:
+def compare(subject: Subject, inserts: int) -> tuple[float, float]:
     """The median seconds of an insert into the plain table and into the applied one, row by row in turn."""
-    churn.create(connection, PLAIN)
-    rows = churn.rows(inserts, seed=7)
-    columns = ", ".join(churn.FEATURES)
-    marks = ", ".join(["%s"] * len(churn.FEATURES))
+    churn.create(subject.connection, PLAIN)
+    insert = {table: subject.inserter(table) for table in (PLAIN, churn.TABLE)}
     taken: dict[str, list[float]] = {PLAIN: [], churn.TABLE: []}
-    for number, row in enumerate(rows):
+    for number, row in enumerate(churn.rows(inserts, seed=7)):
         order = (PLAIN, churn.TABLE) if number % 2 else (churn.TABLE, PLAIN)
         for table in order:
             started = time.perf_counter()
-            connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", row, prepare=True)
+            insert[table](row)
             taken[table].append(time.perf_counter() - started)
-    connection.execute(f"DROP TABLE {PLAIN}")
+    subject.connection.execute(f"DROP TABLE {PLAIN}")
     return statistics.median(taken[PLAIN]), statistics.median(taken[churn.TABLE])

@@ -19,7 +19,7 @@ from tests.support.applied import (
 from worker.apply import apply, drift
 from worker.changes import Change
 from worker.database import Database
-from worker.errors import MissingObjectError, RefusedError
+from worker.errors import ConfigurationError, MissingObjectError, RefusedError
 
 CURRENT = "SELECT churn_state, count(*) FROM items GROUP BY 1 ORDER BY 1"
 
@@ -268,6 +268,12 @@ def test_a_partition_attached_by_hand_while_an_index_is_unfinished(
         connection,
         "SELECT bool_and(indisvalid) FROM pg_index WHERE pg_get_expr(indpred, indrelid) IS NOT NULL",
     )
+
+
+def test_a_copy_of_the_table_is_never_needed(connect: Connect, database: Database) -> None:
+    make_items(connect(), 1)
+    with pytest.raises(ConfigurationError, match="without copying"):
+        apply(database, resolved(database), allow_copy=True)
 
 
 def test_a_partition_itself_and_inheritance_are_refused(connect: Connect, database: Database) -> None:

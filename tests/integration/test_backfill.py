@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.conftest import Connect
+from tests.support.databases import Session, ago, own
 from tests.support.deadlines import eventually
 from tests.support.predictions import (
     Barrier,
@@ -20,6 +20,7 @@ from tests.support.predictions import (
     calls,
     configuration,
     drain,
+    fail_at,
     make_items,
     opened,
     states,
@@ -28,20 +29,29 @@ from worker import backfill, errors
 from worker.backfill import BackfillRun
 from worker.drain import Summary
 from worker.engine import Engine
-from worker.errors import DatabaseError, RowscoreError
+from worker.errors import RowscoreError
 from worker.models.protocol import Batch
 from worker.states import RowState, RunKind
 
+CONFORMANCE = True
 PENDING, SCORED, FAILED = RowState.PENDING.value, RowState.SCORED.value, RowState.FAILED.value
 SKIPPED, EXISTING = RowState.SKIPPED.value, RowState.EXISTING.value
 WAYS = ["update", "select", "worker"]
-EXPIRE = "UPDATE rowscore.lease SET expires_at = clock_timestamp() - interval '1 s'"
-REST = "UPDATE rowscore.circuit SET open_until = clock_timestamp()"
 
 
 def model(way: str) -> dict[str, str]:
     """The model section for one of the three ways that an answer takes."""
     return {"python": "tests:none"} if way == "worker" else {"sql": "predict", "mode": way}
+
+
+def expire(connection: Session) -> None:
+    """The leases that are out may be taken over."""
+    connection.execute(f"UPDATE {own(connection, 'lease')} SET expires_at = {ago(connection, 1)}")
+
+
+def rest(connection: Session) -> None:
+    """The model may be called again."""
+    connection.execute(f"UPDATE {own(connection, 'circuit')} SET open_until = {ago(connection, 0)}")
 
 
 def double_of(way: str) -> Any:
@@ -57,15 +67,15 @@ def work(
     return backfill.work(engine, None, run, lambda *_: None, waits or (lambda _: None))
 
 
-def status(connection: psycopg.Connection[Any]) -> list[Any]:
+def status(connection: Session) -> list[Any]:
     """Status, total and counts of each backfill."""
     return connection.execute(
-        "SELECT status, rows_total, rows_scored, rows_failed, rows_skipped FROM rowscore.run "
-        "WHERE kind = 'backfill' ORDER BY id"
+        f"SELECT status, rows_total, rows_scored, rows_failed, rows_skipped FROM {own(connection, 'run')} "
+        f"WHERE kind = 'backfill' ORDER BY id"
     ).fetchall()
 
 
-def right(connection: psycopg.Connection[Any]) -> int:
+def right(connection: Session) -> int:
     """Scored rows whose prediction is a + b."""
     row = connection.execute(
         f"SELECT count(*) FROM items WHERE p = a + b AND churn_state = {SCORED}"
@@ -145,47 +155,13 @@ def test_a_process_that_is_interrupted_again_and_again_loses_no_row_and_pays_for
             try:
                 total += work(engine, run).scored
             except KeyboardInterrupt:
-                application.execute(EXPIRE)
+                expire(application)
                 continue
             break
     assert right(application) == 100
     assert sum(paid.values()) <= 100 + 9 * deaths
     assert resumed == [False] + [True] * deaths
     assert status(application) == [("finished", 100, 100, 0, 0)]
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_connection_that_is_cut_at_chosen_moments(database_url: str, connect: Connect, way: str) -> None:
-    """A trigger cuts the connection of the statement that writes; another time the one that leases is cut."""
-    application = connect()
-    make_items(application, 60)
-    application.execute(
-        """CREATE TABLE cuts (remaining int); INSERT INTO cuts VALUES (0);
-        CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-          IF EXISTS (SELECT FROM cuts WHERE remaining > 0) AND NEW.id % 17 = 3 THEN
-            PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NEW; END $$;
-        CREATE TRIGGER cut AFTER UPDATE ON items FOR EACH ROW EXECUTE FUNCTION cut()"""
-    )
-    with opened(
-        configuration(database_url, model=model(way), max_rows_per_claim=20), double_of(way)
-    ) as engine:
-        applied(engine)
-        application.execute(
-            """CREATE FUNCTION cut_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-              IF EXISTS (SELECT FROM cuts WHERE remaining < 0) THEN
-                PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END $$;
-            CREATE TRIGGER cut_insert AFTER INSERT ON rowscore.lease EXECUTE FUNCTION cut_lease();
-            CREATE TRIGGER cut_delete AFTER DELETE ON rowscore.lease EXECUTE FUNCTION cut_lease()"""
-        )
-        for remaining in (1, -1, 1, -1):
-            application.execute("UPDATE cuts SET remaining = %s", [remaining])
-            with pytest.raises(DatabaseError):
-                work(engine)
-            application.execute(EXPIRE)
-        application.execute("UPDATE cuts SET remaining = 0")
-        work(engine)
-    assert right(application) == 60
-    assert status(application) == [("finished", 60, 60, 0, 0)]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -206,9 +182,8 @@ def test_rows_that_come_and_go_meanwhile(database_url: str, connect: Connect, wa
                 add_items(application, 20)
                 application.execute("DELETE FROM items WHERE id IN (1, 55, 100)")
                 application.execute("UPDATE items SET a = 1000 WHERE id IN (5, 56)")  # behind and ahead
-                application.execute("UPDATE items SET id = id + 1000 WHERE id = 60", prepare=False)
+                application.execute("UPDATE items SET id = id + 1000 WHERE id = 60")
 
-        application.execute("ALTER TABLE items ALTER id SET GENERATED BY DEFAULT")
         run = backfill.begin(engine)
         backfill.work(engine, None, run, meddle, lambda _: None)
         assert drain(engine).scored == 22
@@ -229,7 +204,7 @@ def test_rows_that_the_application_holds_are_found_by_the_last_walk(
         configuration(database_url, model=model(way), max_rows_per_claim=10), double_of(way)
     ) as engine:
         applied(engine)
-        holder.execute("SELECT FROM items WHERE id IN (3, 33) FOR UPDATE")
+        holder.execute("SELECT id FROM items WHERE id IN (3, 33) FOR UPDATE")
         walked = 0
 
         def release(summary: Summary, _: Any) -> None:
@@ -258,7 +233,7 @@ def test_a_row_that_stays_held_ends_the_work_without_paying_again_and_again(
         configuration(database_url, model=model(way), max_rows_per_claim=10), double_of(way)
     ) as engine:
         applied(engine)
-        holder.execute("SELECT FROM items WHERE id = 3 FOR UPDATE")
+        holder.execute("SELECT id FROM items WHERE id = 3 FOR UPDATE")
         summary = work(engine, waits=waits.append)
         assert summary.scored == 49
         assert "other sessions hold the rows that are left" in summary.ended
@@ -292,17 +267,14 @@ def test_two_at_once_share_one_run(database_url: str, connect: Connect) -> None:
 def test_where_and_poison_rows(database_url: str, connect: Connect, way: str) -> None:
     application = connect()
     make_items(application, 100)
-    application.execute(
-        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS $$ BEGIN
-        IF a IN (7, 77) THEN RAISE 'a = % is poison', a; END IF; RETURN a + b; END $$"""
-    )
+    fail_at(application, 7, 77)
 
     def poisoned(batch: Batch) -> list[tuple[float]]:
         if any(row[0] in (7, 77) for row in batch.rows):
             raise errors.RowFaultError("a = 7 or 77 is poison")
         return add_up(batch)
 
-    config = configuration(database_url, model=model(way), where="a::int % 10 <> 0", max_rows_per_claim=40)
+    config = configuration(database_url, model=model(way), where="id % 10 <> 0", max_rows_per_claim=40)
     with opened(config, poisoned if way == "worker" else None) as engine:
         applied(engine)
         summary = work(engine)
@@ -326,7 +298,7 @@ def test_a_model_that_is_down_in_the_middle_and_comes_back(database_url: str, co
 
     def back_again(reason: str) -> None:
         waits.append(reason)
-        application.execute(REST)
+        rest(application)
 
     config = configuration(database_url, model=model("worker"), max_rows_per_claim=10, max_rows_per_batch=10)
     with opened(config, flaky) as engine:
@@ -351,7 +323,7 @@ def test_a_model_that_refuses_for_good_ends_the_work_and_the_run_can_be_resumed(
         with pytest.raises(RowscoreError, match="401 the key is not valid"):
             work(engine)
     assert states(application) == {EXISTING: 30}
-    application.execute(REST)
+    rest(application)
     with opened(config, add_up) as engine:
         run = backfill.begin(engine)
         assert run.resumed
@@ -401,61 +373,21 @@ def test_a_window_whose_worker_died_does_not_end_the_backfill(database_url: str,
     config = configuration(database_url, model=model("worker"), max_rows_per_claim=10, workers=4)
     waits: list[str] = []
 
-    def expire(reason: str) -> None:
+    def give_up(reason: str) -> None:
         waits.append(reason)
-        application.execute(EXPIRE)
+        expire(application)
 
     with opened(config, barrier) as one, opened(config, add_up) as two, ThreadPoolExecutor(1) as pool:
         applied(one)
         running = pool.submit(work, one)
         assert barrier.entered.wait(30)
-        leased = "SELECT count(*) FROM rowscore.lease"
+        leased = f"SELECT count(*) FROM {own(application, 'lease')}"
         eventually(lambda: application.execute(leased).fetchone() == (2,), "one window is read ahead")
         run = backfill.begin(two)
-        summary = work(two, run, waits=expire)
+        summary = work(two, run, waits=give_up)
         assert (summary.scored, summary.empty) == (40, True)
         assert waits
         barrier.released.set()
         assert running.result().scored == 0
     assert right(application) == 40
     assert RunKind.BACKFILL.claims is RowState.EXISTING
-
-
-def test_a_batch_that_is_paid_for_waits_for_the_runs_row_and_is_not_paid_for_again(
-    database_url: str, connect: Connect
-) -> None:
-    """All workers count into the run's row; the one that leases holds it for longer than a batch waits for rows."""
-    application = connect()
-    make_items(application, 20)
-    application.execute(
-        """CREATE TABLE gate (); CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM nextval('calls');
-        LOOP EXIT WHEN EXISTS (SELECT FROM gate); PERFORM pg_sleep(0.005); END LOOP; RETURN a + b; END $$"""
-    )
-    with opened(configuration(database_url)) as engine, ThreadPoolExecutor(1) as pool:
-        applied(engine)
-        running = pool.submit(work, engine)
-        called = "SELECT is_called FROM calls"
-        eventually(lambda: application.execute(called).fetchone() == (True,), "it calls the function")
-        holder = connect(autocommit=False)
-        run = "SELECT FROM rowscore.run WHERE kind = 'backfill' FOR UPDATE"
-        eventually(lambda: ended(holder, f"{run} NOWAIT"), "the look ahead has ended")
-        application.execute("INSERT INTO gate DEFAULT VALUES")
-        asked = """SELECT count(*) FROM pg_stat_activity
-            WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '150 ms'"""
-        eventually(
-            lambda: application.execute(asked).fetchone()[0] > 0, "it has waited for longer than for a row"
-        )
-        holder.rollback()
-        assert running.result().scored == 20
-    assert calls(application) == 20
-
-
-def ended(connection: psycopg.Connection[Any], statement: str) -> bool:
-    """Whether the statement finds its row free; it is then held."""
-    try:
-        connection.execute(statement)
-    except psycopg.errors.LockNotAvailable:
-        connection.rollback()
-        return False
-    return True

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from tests.conftest import Connect
+from tests.support.databases import own
 from tests.support.predictions import add_items, applied, configuration, make_items, opened
 from worker.circuit import LONGEST_PAUSE, open_circuit, pause
 from worker.errors import FailureClass, ServiceUnavailableError, ThrottledError
+
+CONFORMANCE = True
 
 
 def test_the_pause_doubles_to_a_minute_and_throttling_never_counts() -> None:
@@ -31,5 +34,7 @@ def test_one_outage_counts_once_however_many_workers_meet_it(database_url: str, 
             assert open_circuit(transaction, m, fault, 1, already_open=True) == 1.0
             assert open_circuit(transaction, m, fault, 1, already_open=False) == 2.0
             open_circuit(transaction, m, ThrottledError("slow down"), 2, already_open=False)
-        row = application.execute("SELECT failures, failure_class, reason FROM rowscore.circuit").fetchone()
+        row = application.execute(
+            f"SELECT failures, failure_class, reason FROM {own(application, 'circuit')}"
+        ).fetchone()
         assert row == (2, "throttled", "slow down")

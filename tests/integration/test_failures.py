@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Connect
+from tests.support.databases import Session, ago, is_postgresql, own
 from tests.support.predictions import (
     add_items,
     add_up,
@@ -16,6 +17,7 @@ from tests.support.predictions import (
     calls,
     configuration,
     drain,
+    fail_at,
     make_items,
     opened,
     states,
@@ -23,8 +25,10 @@ from tests.support.predictions import (
 from worker import errors
 from worker.models.protocol import Batch
 from worker.states import RowState
+from worker.table import listed
 from worker.upkeep import retry_failures as retry
 
+CONFORMANCE = True
 PYTHON = {"model": {"python": "tests.support.predictions:add_up"}}
 PENDING, SCORED, FAILED = RowState.PENDING.value, RowState.SCORED.value, RowState.FAILED.value
 ROWS = 10_000
@@ -38,6 +42,12 @@ def poisoned(batch: Batch) -> list[tuple[float]]:
     return add_up(batch)
 
 
+def messages(application: Session) -> list[str]:
+    """The different errors on record."""
+    found = application.execute(f"SELECT DISTINCT message FROM {own(application, 'failure')}")
+    return [row[0] for row in found.fetchall()]
+
+
 def test_one_poison_row_among_ten_thousand_on_the_worker_side(database_url: str, connect: Connect) -> None:
     application = connect()
     make_items(application)
@@ -45,7 +55,7 @@ def test_one_poison_row_among_ten_thousand_on_the_worker_side(database_url: str,
         configuration(database_url, **PYTHON, max_rows_per_batch=ROWS, max_rows_per_claim=ROWS), poisoned
     ) as engine:
         applied(engine)
-        application.execute("UPDATE rowscore.learned SET rows_per_claim = %s", [ROWS])
+        application.execute(f"UPDATE {own(application, 'learned')} SET rows_per_claim = %s", [ROWS])
         add_items(application, ROWS)
         summary = drain(engine)
         assert (summary.scored, summary.failed) == (ROWS - 1, 1)
@@ -59,28 +69,25 @@ def test_one_poison_row_among_ten_thousand_in_the_database(
 ) -> None:
     application = connect()
     make_items(application)
-    application.execute(
-        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS $$ BEGIN
-        IF a = 7777 THEN RAISE 'a = 7777 is more than the model can bear'; END IF; RETURN a + b; END $$"""
-    )
+    fail_at(application, 7777)
     model = {"sql": "predict", "mode": mode}
     with opened(configuration(database_url, model=model, max_rows_per_claim=ROWS)) as engine:
         applied(engine)
-        application.execute("UPDATE rowscore.learned SET rows_per_claim = %s", [ROWS])
+        application.execute(f"UPDATE {own(application, 'learned')} SET rows_per_claim = %s", [ROWS])
         add_items(application, ROWS)
         summary = drain(engine)
         assert (summary.scored, summary.failed) == (ROWS - 1, 1)
         assert summary.calls <= BISECTION + 3
-        check_quarantine(application, "a = 7777 is more than the model can bear")
+        check_quarantine(application, "a = 7777 is poison")
         assert application.execute("SELECT count(*) FROM items WHERE p = a + b").fetchone() == (ROWS - 1,)
 
 
-def check_quarantine(application: Any, message: str) -> None:
+def check_quarantine(application: Session, message: str) -> None:
     assert states(application) == {SCORED: ROWS - 1, FAILED: 1}
     rows = application.execute(
-        "SELECT row_key, message, attempts, next_retry_at > now() FROM rowscore.failure"
+        f"SELECT row_key, message, attempts, next_retry_at > now() FROM {own(application, 'failure')}"
     ).fetchall()
-    assert rows == [(["7777"], rows[0][1], 1, True)]
+    assert [(listed(row[0]), *row[2:]) for row in rows] == [(["7777"], 1, True)]
     assert message in rows[0][1]
 
 
@@ -94,13 +101,13 @@ def test_a_failed_row_is_retried_when_it_is_due_and_its_error_forgotten_when_it_
         application.execute("INSERT INTO items (a, b) VALUES (1, 1), (7777, 1), (3, 1)")
         assert drain(engine).failed == 1
         assert retry(engine, None) == 0, "not due yet"
-        application.execute("UPDATE rowscore.failure SET next_retry_at = now()")
+        application.execute(f"UPDATE {own(application, 'failure')} SET next_retry_at = now()")
         assert retry(engine, None) == 1
         assert drain(engine).failed == 1
-        assert application.execute("SELECT attempts FROM rowscore.failure").fetchone() == (2,)
+        assert application.execute(f"SELECT attempts FROM {own(application, 'failure')}").fetchone() == (2,)
         application.execute("UPDATE items SET a = 2 WHERE a = 7777")
         assert drain(engine).scored == 1
-        assert application.execute("SELECT count(*) FROM rowscore.failure").fetchone() == (0,)
+        assert application.execute(f"SELECT count(*) FROM {own(application, 'failure')}").fetchone() == (0,)
         assert states(application) == {SCORED: 3}
 
 
@@ -111,10 +118,12 @@ def test_after_the_last_attempt_a_row_is_not_retried_by_itself(database_url: str
         applied(engine)
         application.execute("INSERT INTO items (a, b) VALUES (1, 1), (7777, 1)")
         drain(engine)
-        application.execute("UPDATE rowscore.failure SET next_retry_at = now()")
+        application.execute(f"UPDATE {own(application, 'failure')} SET next_retry_at = now()")
         retry(engine, None)
         drain(engine)
-        assert application.execute("SELECT attempts, next_retry_at FROM rowscore.failure").fetchone() == (
+        assert application.execute(
+            f"SELECT attempts, next_retry_at FROM {own(application, 'failure')}"
+        ).fetchone() == (
             2,
             None,
         )
@@ -165,10 +174,12 @@ def test_a_model_that_is_wrong_about_every_row_charges_none(
         assert states(application) == {PENDING: 100}
         assert application.execute("SELECT count(p) FROM items").fetchone() == (0,)
         assert "circuit is open" in drain(engine).ended, "and it is left alone for a while"
-        application.execute("UPDATE rowscore.circuit SET open_until = now()")
+        application.execute(f"UPDATE {own(application, 'circuit')} SET open_until = now()")
     with opened(configuration(database_url, **PYTHON), add_up) as engine:
         assert drain(engine).scored == 100
-        assert application.execute("SELECT failures, open_until FROM rowscore.circuit").fetchone() == (
+        assert application.execute(
+            f"SELECT failures, open_until FROM {own(application, 'circuit')}"
+        ).fetchone() == (
             0,
             None,
         )
@@ -186,17 +197,23 @@ def test_single_wrong_answers_fail_their_rows_only(database_url: str, connect: C
         add_items(application, 100)
         summary = drain(engine)
         assert (summary.scored, summary.failed, summary.calls) == (90, 10, 1)
-        (message,) = application.execute("SELECT DISTINCT message FROM rowscore.failure").fetchone()
+        (message,) = messages(application)
         assert message.startswith("p: the model answered nan")
 
 
 def test_a_null_answer_does_not_come_back(database_url: str, connect: Connect) -> None:
     application = connect()
     make_items(application)
-    application.execute(
-        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE sql AS
-        $$ SELECT NULL::float8 FROM nextval('calls') $$"""
-    )
+    if is_postgresql(application):
+        application.execute(
+            """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE sql AS
+            $$ SELECT NULL::float8 FROM nextval('calls') $$"""
+        )
+    else:
+        application.execute(
+            """DROP FUNCTION predict; CREATE FUNCTION predict(a double, b int) RETURNS double
+            NOT DETERMINISTIC MODIFIES SQL DATA BEGIN UPDATE calls SET n = n + 1; RETURN NULL; END"""
+        )
     with opened(configuration(database_url)) as engine:
         applied(engine)
         add_items(application, 50)
@@ -211,20 +228,18 @@ def test_an_answer_that_the_database_rejects_fails_its_row_without_another_call(
 ) -> None:
     application = connect()
     make_items(application)
-    config = configuration(database_url, **PYTHON, outputs={"p": "real"})
-    application.execute("ALTER TABLE items ADD p real CHECK (p < 90)")
+    single = "real" if is_postgresql(application) else "float"
+    config = configuration(database_url, **PYTHON, outputs={"p": single})
+    application.execute(f"ALTER TABLE items ADD p {single} CHECK (p < 90)")
     with opened(config, add_up) as engine:
         applied(engine)
         add_items(application, 100)
         application.execute("UPDATE items SET a = 1e300 WHERE id = 50")
         summary = drain(engine)
         assert (summary.scored, summary.failed, summary.calls) == (78, 22, 1)
-        messages = [
-            row[0]
-            for row in application.execute("SELECT message FROM rowscore.failure ORDER BY 1").fetchall()
-        ]
-        assert any("out of range" in message for message in messages)
-        assert any("check constraint" in message for message in messages)
+        found = {message.lower() for message in messages(application)}
+        assert any("out of range" in message for message in found)
+        assert any("constraint" in message for message in found)
 
 
 @pytest.mark.parametrize("model", [{"sql": "predict"}, {"sql": "predict", "mode": "select"}, PYTHON["model"]])
@@ -233,16 +248,17 @@ def test_an_expression_that_fails_on_a_row_fails_that_row(
 ) -> None:
     application = connect()
     make_items(application)
-    config = configuration(database_url, model=model, inputs=["a", {"name": "share", "sql": "100 / b"}])
+    share = {"name": "share", "sql": "exp(b)::int" if is_postgresql(application) else "exp(b)"}
+    config = configuration(database_url, model=model, inputs=["a", share])
     with opened(config, add_up if "python" in model else None) as engine:
         applied(engine)
         add_items(application, 200)
-        application.execute("UPDATE items SET b = 0 WHERE id IN (1, 77, 200)")
+        application.execute("UPDATE items SET b = 100000 WHERE id IN (1, 77, 200)")
         summary = drain(engine)
         assert (summary.scored, summary.failed) == (197, 3)
         assert states(application) == {SCORED: 197, FAILED: 3}
-        (message,) = application.execute("SELECT DISTINCT message FROM rowscore.failure").fetchone()
-        assert "division by zero" in message
+        (message,) = messages(application)
+        assert "out of range" in message
 
 
 def test_a_window_that_kills_its_workers_is_split_until_the_row_stands_alone(
@@ -267,10 +283,11 @@ def test_a_window_that_kills_its_workers_is_split_until_the_row_stands_alone(
             except KeyboardInterrupt:
                 deaths += 1
                 assert deaths < 20
-                application.execute("UPDATE rowscore.lease SET expires_at = '-infinity'")
+                expired = f"UPDATE {own(application, 'lease')} SET expires_at = {ago(application, 3600)}"
+                application.execute(expired)
             else:
                 break
         assert deaths <= 2 + 4 + 2, "two over the window, one a halving, two over the row alone"
         assert (summary.failed, states(application)) == (1, {SCORED: 15, FAILED: 1})
-        (message,) = application.execute("SELECT message FROM rowscore.failure").fetchone()
+        (message,) = messages(application)
         assert "workers died" in message

@@ -61,8 +61,9 @@ class MySQLSession:
         self._connection.rollback()
 
     def close(self) -> None:
-        """End the session."""
-        self._connection.close()
+        """End the session, if it has not ended yet."""
+        if self._connection.open:
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -121,3 +122,23 @@ def waiting_sessions(connection: Session) -> int:
         0,
     )
     return int(count)
+
+
+def ago(connection: Session, seconds: float) -> str:
+    """An expression for the time so many seconds ago, by the database's clock."""
+    if is_postgresql(connection):
+        return f"clock_timestamp() - interval '{seconds} s'"
+    return f"UTC_TIMESTAMP(6) - INTERVAL {round(seconds * 1_000_000)} MICROSECOND"
+
+
+def schema_of(connection: Session) -> str:
+    """Where tables are that are made without naming a schema."""
+    (name,) = connection.execute(
+        "SELECT current_schema()" if is_postgresql(connection) else "SELECT DATABASE()"
+    ).fetchone() or ("",)
+    return str(name)
+
+
+def analyse(connection: Session, table: str = "items") -> None:
+    """Let the server look at the table's rows for its statistics."""
+    connection.execute(f"ANALYZE {'' if is_postgresql(connection) else 'TABLE '}{table}")

@@ -59,8 +59,13 @@ def make_items(connection: Session, rows: int = 0) -> None:
 
 def add_items(connection: Session, rows: int) -> None:
     """Insert rows with a = 1, 2, ... and b = 10."""
-    if rows:
+    if rows and is_postgresql(connection):
         connection.execute(f"INSERT INTO items (a, b) SELECT i, 10 FROM {series(connection, 1, rows)}")
+    elif rows:  # numbers that the server gives to many rows at once have gaps
+        connection.execute(
+            f"""INSERT INTO items (id, a, b) SELECT m.last + i, i, 10 FROM {series(connection, 1, rows)},
+            (SELECT COALESCE(MAX(id), 0) AS last FROM items) AS m"""
+        )
 
 
 def series(connection: Session, first: int, last: int) -> str:
@@ -89,6 +94,23 @@ def states(connection: Session, table: str = "items", column: str = "churn_state
     quoted = sql.quote(column, "postgresql" if is_postgresql(connection) else "mysql")
     rows = connection.execute(f"SELECT {quoted}, count(*) FROM {table} GROUP BY 1").fetchall()
     return {int(state): int(count) for state, count in rows}
+
+
+def fail_at(connection: Session, *poison: int) -> None:
+    """From now on the function refuses rows with one of these a, and counts no calls."""
+    values = ", ".join(map(str, poison))
+    if is_postgresql(connection):
+        connection.execute(
+            f"""CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS
+            $$ BEGIN IF a IN ({values}) THEN RAISE 'a = % is poison', a; END IF; RETURN a + b; END $$"""
+        )
+        return
+    connection.execute("DROP FUNCTION predict")
+    connection.execute(
+        f"""CREATE FUNCTION predict(a double, b int) RETURNS double NOT DETERMINISTIC NO SQL BEGIN
+        DECLARE words text DEFAULT CONCAT('a = ', a, ' is poison');
+        IF a IN ({values}) THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = words; END IF; RETURN a + b; END"""
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from worker.batching import BatchSettings, judge_batching, rows_a_call, service_of
+from worker.capabilities import capabilities_of
 from worker.function import Function
 
 SOURCE = """
@@ -28,8 +29,8 @@ WRAPPER = Function(
     language="sql",
     source=SOURCE,
 )
-AURORA = BatchSettings(aurora=True, function_migration="on")
-ELSEWHERE = BatchSettings(aurora=False, function_migration=None)
+AURORA = BatchSettings(True, "on", capabilities_of("postgresql").counsel)
+ELSEWHERE = BatchSettings(False, None, capabilities_of("postgresql").counsel)
 SERVICE = {"aws_sagemaker.invoke_endpoint"}
 
 
@@ -46,7 +47,7 @@ def test_on_aurora_a_plan_without_that_scan_is_not_batched() -> None:
 
 
 def test_the_setting_that_turns_it_off_is_named() -> None:
-    found = judge_batching(WRAPPER, BatchSettings(True, "off"), SERVICE, None)
+    found = judge_batching(WRAPPER, replace(AURORA, function_migration="off"), SERVICE, None)
     assert not found.batched
     assert "apg_enable_function_migration" in found.reason
 

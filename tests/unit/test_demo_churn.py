@@ -14,6 +14,7 @@ import sql
 from worker.demo import churn, model, terms, train
 
 ROWS = list(churn.rows(500))
+DIALECTS = ("postgresql", "mysql")
 
 
 def changed(row: churn.Row, **values: object) -> list[str]:
@@ -51,23 +52,32 @@ def test_the_states_are_fifty_and_the_capital() -> None:
     assert len(churn.STATES) == len(set(churn.STATES)) == 51
 
 
-def test_every_statement_names_the_features_in_their_order() -> None:
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_statement_names_the_features_in_their_order(dialect: str) -> None:
     for name in ("create_table", "insert_row", "copy_rows", "create_predict_churn"):
-        words = churn.statement(name, **churn.named(churn.TABLE)).replace("(", " ").replace(",", " ").split()
+        text = churn.statement(name, dialect, **churn.named(churn.TABLE))
+        words = text.replace("(", " ").replace(",", " ").split()
         places = [words.index(feature) for feature in churn.FEATURES]
         assert places == sorted(places), name
 
 
-def test_the_simulated_trigger_says_that_it_is_simulated() -> None:
+def test_the_databases_have_statements_of_the_same_names() -> None:
+    postgresql, mysql = (set(sql.load(dialect, "demo")) for dialect in DIALECTS)
+    assert postgresql == mysql
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_simulated_trigger_says_that_it_is_simulated(dialect: str) -> None:
     for name in ("create_trigger_function", "create_trigger"):
-        assert sql.load("postgresql", "demo")[name].purpose.startswith("SIMULATED")
+        assert sql.load(dialect, "demo")[name].purpose.startswith("SIMULATED")
 
 
 def test_training_again_writes_the_same_files_byte_for_byte() -> None:
     trained = train.train()
     assert train.model_file(trained) == model.FILE.read_text(encoding="utf-8")
-    shipped = train.SQL_FILE.read_text(encoding="utf-8")
-    assert train.with_function(shipped, train.model_function(trained.model)) == shipped
+    for dialect in DIALECTS:
+        shipped = (train.SQL_FOLDER / f"{dialect}.sql").read_text(encoding="utf-8")
+        assert train.with_function(shipped, train.model_function(trained.model, dialect)) == shipped
 
 
 def test_the_shipped_model_is_small_and_worth_something() -> None:

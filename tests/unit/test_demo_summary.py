@@ -40,6 +40,8 @@ FIGURES = Figures(
     ],
     down=(2.0, 4.1),
     clients=100,
+    database="PostgreSQL 18",
+    sleep="pg_sleep",
     facts=[
         Fact("every row has its prediction", holds=True, shown="220,000 of 220,000 rows scored"),
         Fact(
@@ -58,7 +60,7 @@ Rows scored: 220,000
   arrived  Batch Processing: num batches=341 avg/min/max batch size=58.651/1.000/2000.000
            avg/min/max batch call time=69.698/66.642/126.858
 
-Insert latency, 100 clients
+Insert latency, 100 clients, PostgreSQL 18
                                           inserts/s     p50     p99
   rowscore                                    1,000  0.3 ms  3.5 ms
     its slowest second without the model      1,000  0.3 ms  3.6 ms
@@ -91,6 +93,13 @@ def text(figures: Figures) -> str:
 def test_the_summary_as_a_whole() -> None:
     assert text(FIGURES) == GOLDEN
     assert max(len(line) for line in GOLDEN.splitlines()) <= 110
+
+
+def test_the_summary_names_the_database() -> None:
+    shown = text(replace(FIGURES, database="MariaDB 10.11.19", sleep="SLEEP"))
+    assert "Insert latency, 100 clients, MariaDB 10.11.19\n" in shown
+    assert "  trigger, simulated: SLEEP(65 ms) " in shown
+    assert "The trigger is a simulation: SLEEP stands" in shown
 
 
 def test_a_fact_that_does_not_hold_fails_the_demo_and_stands_out() -> None:

@@ -27,7 +27,7 @@ EXTRA: dict[str, Any] = {
     "start": "after", "cap": "before", "upper": True, "expressions": ["a", "b"], "arrived_at": "a",
     "existing": 4, "columns": [],
     "trigger": "t", "index": "i", "schema": "public", "view": "v", "comment": "'c'", "column": "a", "live": False,
-    "anchor": False, "relation": "r",
+    "anchor": False, "relation": "r", "wanted": "w",
 }  # fmt: skip
 # Rendered by `apply` and `explain` for each object, with words of their own; their own tests run them.
 DDL = {
@@ -36,6 +36,8 @@ DDL = {
     "drop_columns", "drop_pending_index",
     "drop_staleness_function", "explain_plan", "explain_text", "grant_view", "in_transaction",
     "set_pending_default", "staleness_body",
+    "allow_writes", "end_session", "grant_function", "grant_own_schema", "grant_own_tables", "grant_read",
+    "grant_read_all", "grant_sessions", "grant_write", "mend_view",
 }  # fmt: skip
 _DRIVER_PLACEHOLDER = re.compile(r"(?<!%)%\((\w+)\)([sb])")
 

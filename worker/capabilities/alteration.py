@@ -27,7 +27,6 @@ class Alteration:
 
     Attributes:
         transactional: whether DDL can be rolled back; where not, each statement commits by itself.
-        defaults_at_once: one statement adds a column with a default for old rows and gives new rows another.
         copies: whether adding a column may mean to copy the table, which is refused unless somebody asks for it.
         replaces_views: whether CREATE OR REPLACE VIEW takes any columns, and privileges on the view survive it.
         state_type, time_type, version_type: the columns that rowscore adds beside the outputs.
@@ -38,7 +37,6 @@ class Alteration:
     """
 
     transactional: bool
-    defaults_at_once: bool
     copies: bool
     replaces_views: bool
     state_type: str

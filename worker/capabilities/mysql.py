@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from worker import errors
 from worker.answers import OutputKind, OutputType
 from worker.capabilities.alteration import Alteration, Lock
+from worker.capabilities.counsel import Counsel
 from worker.capabilities.protocol import FoundType, bare_type, seconds
 from worker.conversion import clock
 
@@ -44,6 +45,7 @@ _EXACT = {
     1419: errors.PrivilegeError,
     1054: errors.MissingObjectError,
     1146: errors.MissingObjectError,
+    1176: errors.MissingObjectError,  # an index that a statement names
     1305: errors.MissingObjectError,
     1205: errors.LockTimeoutError,
     3572: errors.LockTimeoutError,
@@ -98,9 +100,8 @@ _TYPE = re.compile(
 )
 
 _BRIEFLY = "exclusive metadata lock on the table, for milliseconds; nothing is copied or scanned"
-_MYSQL = Alteration(
+_ALTERATION = Alteration(
     transactional=False,
-    defaults_at_once=False,
     copies=True,
     replaces_views=True,
     state_type="smallint",
@@ -119,7 +120,19 @@ _MYSQL = Alteration(
     },
     client=("mysql --comments --default-character-set=utf8mb4 DATABASE < THIS_FILE",),
 )
-_MARIADB = replace(_MYSQL, defaults_at_once=True)
+
+_COUNSEL = Counsel(
+    oldest=80_000,
+    oldest_label="MySQL 8.0",
+    pooler="rowscore sets variables of its session, so it must give a session a connection of its own "
+    "(RDS Proxy pins it by itself)",
+    cleaner="purge",
+    own_missing="the tables rowscore_... are not there yet; `rowscore apply` makes them",
+    trigger_guard="begin its body with IF NOT (NEW.column <=> OLD.column) for the columns that it is about",
+    batch_sign='"Batched machine learning"',
+    batch_remedy="name the function of Aurora's itself under `model`: inside another function's body it is called once "
+    "for each row",
+)
 
 _FIELDS = {
     FIELD_TYPE.DECIMAL: "decimal", FIELD_TYPE.NEWDECIMAL: "decimal", FIELD_TYPE.TINY: "tinyint",
@@ -154,13 +167,16 @@ class MySQL:
     ] = {}  # FORCE INDEX and STRAIGHT_JOIN stand in the statements themselves
     own_schema: str | None = None
     locks_first = True
-    alteration = _MYSQL
+    alteration = _ALTERATION
+    counsel = _COUNSEL
 
     # Which values expressions, comparisons and texts mean must not depend on the server's settings. Keys of type
     # timestamp travel as text, which is unambiguous in UTC alone.
     _SESSION = (
         "SET SESSION time_zone = '+00:00', group_concat_max_len = 1000000, "
         "sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+        # MySQL keeps a table's size for a day otherwise; MariaDB takes this for a comment.
+        " /*!80000 , information_schema_stats_expiry = 0 */"
     )
 
     def connect_arguments(self, application_name: str) -> dict[str, Any]:
@@ -238,6 +254,13 @@ class MySQL:
         """SQLSTATE as the server gave it."""
         return getattr(error, "sqlstate", None) or None
 
+    def message(self, error: BaseException) -> str:
+        """The server's words without PyMySQL's tuple around them; its number, by which people search."""
+        if len(error.args) < 2 or not isinstance(error.args[0], int):
+            return str(error)
+        number, text = error.args[:2]
+        return f"{text} ({number})" if number else str(text)
+
     def classify(self, error: BaseException) -> type[errors.DatabaseError]:
         """By the server's number, else by SQLSTATE's class, else by the driver's own class."""
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
@@ -255,6 +278,8 @@ class MySQL:
         """The type of the answers' column in JSON_TABLE; bytes travel as hexadecimal digits."""
         if kind.name and _plain(kind.name) in _BINARY:
             return "HEX"
+        if kind.name.startswith("bigint") and kind.name.endswith("unsigned"):
+            return _TEXT  # MySQL's JSON_TABLE takes its upper half for negative
         return _SENT.get(kind.kind, _TEXT)
 
     def sent_value(self, value: Any, kind: OutputType) -> Any:
@@ -305,7 +330,7 @@ class MariaDB(MySQL):
     """MariaDB."""
 
     dialect = "mariadb"
-    alteration = _MARIADB
+    counsel = replace(_COUNSEL, oldest=100_600, oldest_label="MariaDB 10.6")
 
     def _statement_timeout(self, seconds: float) -> str:
         return f"max_statement_time = {seconds:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,11 @@ import sql
 from worker import errors
 from worker.answers import OutputKind, OutputType
 from worker.capabilities.alteration import Alteration, Lock
+from worker.capabilities.counsel import Counsel
 from worker.capabilities.protocol import FoundType, bare_type
+
+# What libpq says first and the URL says better.
+_SERVER = re.compile(r'^connection (failed|is bad): connection to server at "[^"]*"[^:]*: (FATAL: +)?')
 
 # Key types that the driver carries in binary without loss. All others travel as text: psycopg cannot load
 # `infinity`, dates BC and years above 9999, and text is what a lease's bounds are kept in anyway.
@@ -227,7 +232,6 @@ _ENDS_WALKS_FROM = 180000
 
 _ALTERATION = Alteration(
     transactional=True,
-    defaults_at_once=False,
     copies=False,
     replaces_views=False,
     state_type="smallint",
@@ -252,6 +256,17 @@ _ALTERATION = Alteration(
     ),
 )
 
+_COUNSEL = Counsel(
+    oldest=140_000,
+    oldest_label="PostgreSQL 14",
+    pooler="PgBouncer in transaction mode works, because rowscore keeps nothing in a session",
+    cleaner="vacuum",
+    own_missing="the schema rowscore is not there yet; `rowscore apply` makes it",
+    trigger_guard="make it UPDATE OF its own columns, or give it WHEN (OLD.column IS DISTINCT FROM NEW.column)",
+    batch_sign="scan of {service} below a nested loop",
+    batch_remedy="make {function} LANGUAGE SQL PARALLEL SAFE COST 5000, and its body one SELECT of the call",
+)
+
 
 class PostgreSQL:
     """PostgreSQL 14 and later through psycopg 3, Aurora PostgreSQL included."""
@@ -262,6 +277,7 @@ class PostgreSQL:
     own_schema: str | None = "rowscore"
     locks_first = False
     alteration = _ALTERATION
+    counsel = _COUNSEL
 
     # Text forms that keys and answers travel in must not depend on the role's or the database's settings.
     _ALWAYS: Mapping[str, str | int] = {
@@ -338,6 +354,10 @@ class PostgreSQL:
         """SQLSTATE as the server gave it; a connection that was refused or broke has none."""
         state: str | None = getattr(error, "sqlstate", None)
         return state
+
+    def message(self, error: BaseException) -> str:
+        """As libpq words it, without what the URL says better."""
+        return _SERVER.sub("", str(error))
 
     def classify(self, error: BaseException) -> type[errors.DatabaseError]:
         """No SQLSTATE: the connection; else exact states first, then their class."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from worker import errors
 from worker.answers import OutputType
 from worker.capabilities.alteration import Alteration
+from worker.capabilities.counsel import Counsel
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Capabilities(Protocol):
     own_schema: str | None  # where rowscore's own tables are; None: in the connection's database, by a prefix
     locks_first: bool  # a statement that writes cannot lock and step over rows itself
     alteration: Alteration
+    counsel: Counsel
 
     def connect_arguments(self, application_name: str) -> dict[str, Any]:
         """Arguments for the driver's connect."""
@@ -79,6 +81,9 @@ class Capabilities(Protocol):
 
     def sqlstate(self, error: BaseException) -> str | None:
         """The five characters of the SQL standard, where the driver gives them."""
+
+    def message(self, error: BaseException) -> str:
+        """What a driver's error says, without what only the driver's author wants to know."""
 
     def classify(self, error: BaseException) -> type[errors.DatabaseError]:
         """Which of our errors a driver's error means."""

@@ -17,8 +17,15 @@ from worker.cli.session import SET_UP, Json, Name, session_of
 
 if TYPE_CHECKING:
     from worker.changes import Change
+    from worker.database import Database
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL for psql, and change nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the SQL for psql or mysql, and change nothing.")
+]
+AllowCopy = Annotated[
+    bool,
+    typer.Option("--allow-copy", help="MySQL, MariaDB: copy the table where no column can be added else."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +35,12 @@ def register(app: typer.Typer) -> None:
 
 
 def apply(
-    context: typer.Context, *, name: Name = None, dry_run: DryRun = False, as_json: Json = False
+    context: typer.Context,
+    *,
+    name: Name = None,
+    dry_run: DryRun = False,
+    allow_copy: AllowCopy = False,
+    as_json: Json = False,
 ) -> None:
     """Make what a prediction needs: columns, index, view, trigger.
 
@@ -47,11 +59,17 @@ def apply(
         prediction = engine.prediction(name)
         database, materialisation = engine.database(prediction), engine.materialisation(prediction)
         if dry_run:
-            changes = make(database, materialisation, dry_run=True)
-            _print_sql(output, f"rowscore apply {prediction.name}", changes)
+            changes = make(database, materialisation, allow_copy=allow_copy, dry_run=True)
+            _print_sql(output, f"rowscore apply {prediction.name}", changes, database)
         else:
             started = time.monotonic()
-            changes = make(database, materialisation, on_change=_teller(output), on_wait=output.waiting)
+            changes = make(
+                database,
+                materialisation,
+                allow_copy=allow_copy,
+                on_change=_teller(output),
+                on_wait=output.waiting,
+            )
             _summarise(
                 output, changes, started, f"{prediction.name} is applied to {materialisation.table.label}"
             )
@@ -90,10 +108,11 @@ def remove(
     output = session.output(as_json)
     with session.engine() as engine:
         prediction = engine.prediction(name)
-        make = partial(undo, engine.database(prediction), prediction, drop_outputs=drop_outputs)
+        database = engine.database(prediction)
+        make = partial(undo, database, prediction, drop_outputs=drop_outputs)
         changes = make(dry_run=True)
         if dry_run:
-            _print_sql(output, f"rowscore remove {prediction.name}", changes)
+            _print_sql(output, f"rowscore remove {prediction.name}", changes, database)
         else:
             if changes and not yes and not _confirmed(output, prediction.name, changes):
                 output.note("nothing was changed")
@@ -118,16 +137,21 @@ def _summarise(output: Output, changes: Sequence[Change], started: float, done: 
         )
 
 
-def _print_sql(output: Output, command: str, changes: Sequence[Change]) -> None:
-    """SQL that psql executes; all words are comments. Only the document goes out where JSON was asked for."""
+def _print_sql(output: Output, command: str, changes: Sequence[Change], database: Database) -> None:
+    """SQL that the database's own client executes; all words are comments.
+
+    Only the document goes out where JSON was asked for.
+    """
     if output.as_json:
         return
     if not changes:
         output.say(f"-- {command}: nothing to do")
         return
     output.say(f"-- {command}: {counted(len(changes), 'change')}, to be run in this order by")
-    output.say("--   psql --set ON_ERROR_STOP=1 --file THIS_FILE")
-    output.say("-- without --single-transaction: an index that is built concurrently refuses to run in one.")
+    client, *advice = database.capabilities.alteration.client
+    output.say(f"--   {client}")
+    for line in advice:
+        output.say(f"-- {line}")
     for number, change in enumerate(changes, 1):
         output.say(f"\n-- {number}. {change.title}")
         if change.lock:

@@ -119,7 +119,7 @@ def _describe(output: Output, found: Explanation) -> None:
     if found.batching.remedy:
         output.say(f"  {found.batching.remedy}", "dim")
     for service, calls in found.service_calls.items():
-        output.say(f"{service} was called {counted(calls, 'time')} since the server's statistics began")
+        output.say(f"{service}: {counted(calls, 'call')} since the server's statistics began")
 
 
 def _document(found: Explanation) -> dict[str, Any]:

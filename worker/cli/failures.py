@@ -15,6 +15,7 @@ from worker.cli.session import LOOK, Json, Name, session_of
 
 if TYPE_CHECKING:
     from worker.engine import Engine
+    from worker.standing import FailedRow
 
 _LONGEST = 100  # characters of a message in the table; --json has all of it
 
@@ -73,7 +74,7 @@ def _retry(engine: Engine, name: str, output: Output) -> None:
     output.document({"prediction": name, "retried": retried})
 
 
-def _show(output: Output, name: str, total: int, rows: Sequence[Any]) -> None:
+def _show(output: Output, name: str, total: int, rows: Sequence[FailedRow]) -> None:
     if not rows:
         output.say(f"{name}: no row has failed.", "good")
         return
@@ -84,7 +85,7 @@ def _show(output: Output, name: str, total: int, rows: Sequence[Any]) -> None:
         output.say(f"  and {count(total - len(rows))} more: --limit {total}", "dim")
 
 
-def _cells(row: Any) -> tuple[str, ...]:
+def _cells(row: FailedRow) -> tuple[str, ...]:
     message = " ".join(row.message.split())
     return (
         ", ".join(row.row_key),
@@ -103,5 +104,5 @@ def _next(when: datetime | None) -> str:
     return f"in {duration(seconds)}" if seconds > 0 else "now"
 
 
-def _without_key(row: Any) -> dict[str, Any]:
-    return {field: value for field, value in row._mapping.items() if field != "row_key"}
+def _without_key(row: FailedRow) -> dict[str, Any]:
+    return {field: value for field, value in asdict(row).items() if field != "row_key"}

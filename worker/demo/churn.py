@@ -7,15 +7,15 @@ stream NumPy keeps from version to version.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 
 import sql
+from worker.demo.connections import Connection, dialect_of
 
 SCHEMA = "mltest"
 TABLE = "mltest.churn_inserts"
@@ -71,9 +71,9 @@ CALLS = {
 }
 
 
-def statement(name: str, **context: str) -> str:
-    """A named statement of sql/demo/postgresql.sql, as it is sent: none binds a named value."""
-    return sql.load("postgresql", "demo")[name].show(**context)
+def statement(name: str, dialect: str = "postgresql", **context: str) -> str:
+    """A named statement of sql/demo, as it is sent: none of these binds a named value."""
+    return sql.load(dialect, "demo")[name].show(**context)
 
 
 def named(table: str) -> dict[str, str]:
@@ -132,33 +132,70 @@ def _chunks(seed: int) -> Iterator[list[list[Any]]]:
         number += 1
 
 
-def create(connection: psycopg.Connection[Any], table: str = TABLE) -> None:
+def create(connection: Connection, table: str = TABLE) -> None:
     """Creates the schema and the churn table, if they are not there."""
-    connection.execute(statement("create_schema", schema=named(table)["schema"]))
-    connection.execute(statement("create_table", **named(table)))
+    _execute(connection, "create_schema", schema=named(table)["schema"])
+    _execute(connection, "create_table", **named(table))
 
 
-def create_model(connection: psycopg.Connection[Any]) -> None:
+def create_model(connection: Connection) -> None:
     """Creates the function predict_churn(...): the shipped model, in SQL."""
-    connection.execute(statement("create_predict_churn"))
+    _execute(connection, "create_predict_churn")
 
 
-def create_trigger(connection: psycopg.Connection[Any], table: str = TRIGGER_TABLE) -> None:
+def create_trigger(connection: Connection, table: str = TRIGGER_TABLE) -> None:
     """Creates the table whose trigger waits as long as a model call takes: what AWS measured, simulated."""
     create(connection, table)
     create_model(connection)
     for name in ("add_prediction", "create_trigger_function", "create_trigger"):
-        connection.execute(statement(name, **named(table)))
+        _execute(connection, name, **named(table))
 
 
-def load(connection: psycopg.Connection[Any], count: int, *, table: str = TABLE, seed: int = SEED) -> int:
-    """Adds so many made-up customers by COPY and returns how many; the caller commits."""
-    with connection.cursor() as cursor, cursor.copy(statement("copy_rows", **named(table))) as copy:
-        left = count
-        for chunk in _chunks(seed):
-            texts = [map(str, values[:left]) for values in chunk]  # nothing in them needs COPY's escapes
-            copy.write("".join([f"{line}\n" for line in map("\t".join, zip(*texts, strict=True))]))
-            left -= CHUNK
-            if left <= 0:
-                break
+def analyze(connection: Connection, table: str = TABLE) -> None:
+    """Gives the planner statistics of the table."""
+    _execute(connection, "analyze", **named(table))
+
+
+def load(connection: Connection, count: int, *, table: str = TABLE, seed: int = SEED) -> int:
+    """Adds so many made-up customers in bulk and returns how many; with psycopg the caller commits."""
+    dialect = dialect_of(connection)
+    LOADERS[dialect](connection, statement("copy_rows", dialect, **named(table)), _shortened(count, seed))
     return count
+
+
+def _execute(connection: Connection, name: str, **context: str) -> None:
+    text: Any = statement(name, dialect_of(connection), **context)
+    connection.execute(text)
+
+
+def _shortened(count: int, seed: int) -> Iterator[list[list[Any]]]:
+    """Chunks of `count` customers in all."""
+    left = count
+    for chunk in _chunks(seed):
+        if left <= 0:
+            return
+        yield [values[:left] for values in chunk]
+        left -= CHUNK
+
+
+def _copy(connection: Any, head: str, chunks: Iterable[list[list[Any]]]) -> None:
+    """One COPY; nothing in the texts needs its escapes."""
+    with connection.cursor() as cursor, cursor.copy(head) as copy:
+        for chunk in chunks:
+            lines = map("\t".join, zip(*(map(str, values) for values in chunk), strict=True))
+            copy.write("".join([f"{line}\n" for line in lines]))
+
+
+def _insert(connection: Any, head: str, chunks: Iterable[list[list[Any]]]) -> None:
+    """An INSERT a chunk, far below any server's limit of a packet, in one transaction; repr is SQL for these values."""
+    connection.execute("START TRANSACTION")
+    for chunk in chunks:
+        lines = map(", ".join, zip(*(map(repr, values) for values in chunk), strict=True))
+        connection.execute(head + ",".join([f"({line})" for line in lines]))
+    connection.execute("COMMIT")
+
+
+LOADERS: Mapping[str, Callable[[Any, str, Iterable[list[list[Any]]]], None]] = {
+    "postgresql": _copy,
+    "mysql": _insert,
+}

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import psycopg
-
 from worker.demo import churn, measure
+from worker.demo.connections import connect
 from worker.demo.measure import Meter, Progress, Tally
 from worker.demo.narrator import Narrator
 from worker.demo.process import Process
@@ -153,9 +152,9 @@ def compare_trigger(scene: Scene, narrator: Narrator, size: Size) -> dict[str, A
     lasts = min(size.seconds * TRIGGER_SHARE, TRIGGER_MOST)
     narrator.step(
         f"The same inserts for {lasts:g} s into a table whose trigger calls the model for each row",
-        "Simulated: the trigger waits in pg_sleep(65 ms), which has no limit of its own, as a model has.",
+        f"Simulated: it waits in {scene.database.sleep}(65 ms), which has no limit of its own, as a model has.",
     )
-    with psycopg.connect(scene.postgres.url()) as connection:
+    with connect(scene.database.url) as connection:
         churn.create_trigger(connection)
     process = scene.traffic(
         "trigger", table=churn.TRIGGER_TABLE, clients=size.clients, seconds=lasts, rate=size.rate

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
-from psycopg.rows import namedtuple_row
 
 import sql
 from worker.demo import churn, model
+from worker.demo.connections import connect, dialect_of
 
 SAMPLE = 1_000  # predictions that are computed again
 CLOSE = 1e-12  # a batch's other length may change the last digit: its arithmetic is vectorised
@@ -126,6 +125,8 @@ class Figures:
     by_second: Sequence[Second]
     down: tuple[float, float]  # seconds since the first insert
     clients: int
+    database: str  # its name and version
+    sleep: str  # what stood for the model call in the trigger
     facts: Sequence[Fact]
 
     @property
@@ -138,7 +139,8 @@ class Meter:
     """Reads the figures; `table` is the churn table that rowscore fills."""
 
     def __init__(self, url: str, *, table: str = churn.TABLE) -> None:
-        self._connection = psycopg.connect(url, autocommit=True, row_factory=namedtuple_row)
+        self._connection = connect(url)
+        self._statements = sql.load(dialect_of(self._connection), "demo")
         self._names = churn.named(table)
 
     def close(self) -> None:
@@ -177,9 +179,12 @@ class Meter:
         self, since: Tally, down: datetime, up: datetime
     ) -> tuple[Freshness | None, Freshness | None, float]:
         """While the model was up, during and after the outage, and the seconds of that after."""
-        row = self._row("read_freshness", last=since.last, down=down, up=up)
-        normal, outage = (Freshness(*waits) if waits else None for waits in (row.normal, row.outage))
-        return normal, outage, float(row.catching_up or 0.0)
+        end = self._row("read_caught_up", last=since.last, up=up)
+        rows = self._rows("read_waits", last=since.last, down=down, caught_up=end.moment)
+        normal, outage = (
+            [row.wait for row in rows if bool(row.normal) is wanted] for wanted in (True, False)
+        )
+        return spread(normal), spread(outage), float(end.seconds or 0.0)
 
     def by_second(self, since: Tally) -> list[Second]:
         """Each second since the first insert in which something happened."""
@@ -224,11 +229,16 @@ class Meter:
         return len(rows), int(np.count_nonzero(~(off <= CLOSE)))
 
     def _rows(self, name: str, **values: Any) -> list[Any]:
-        text: Any = sql.load("postgresql", "demo")[name].render(**self._names)
+        text: Any = self._statements[name].render(**self._names)
         return self._connection.execute(text, values).fetchall()
 
     def _row(self, name: str, **values: Any) -> Any:
         return self._rows(name, **values)[0]
+
+
+def spread(waits: Sequence[float]) -> Freshness | None:
+    """The percentiles of some waits; None of none."""
+    return Freshness(*np.percentile(waits, [50, 99, 100]).tolist()) if waits else None
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -67,11 +67,17 @@ class MySQLServer(PrivateServer):
     ) -> None:
         super().__init__(folder, keep=keep)
         self.settings = dict(settings)
-        self.install = install or mariadb_install()
+        self._chosen = install
 
     def url(self, database: str = "mysql", *, user: str = "root") -> str:
         """The URL of a database; any local program can connect with it."""
         return f"mysql+pymysql://{user}@{self.address}/{database}"
+
+    @property
+    def install(self) -> Install:
+        """What runs."""
+        self._chosen = self._chosen or mariadb_install()
+        return self._chosen
 
     @property
     def options(self) -> Path:

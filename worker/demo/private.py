@@ -128,6 +128,12 @@ class PrivateServer(Server):
             for name in (*folders, *files):
                 os.chown(Path(where, name), self._account.uid, self._account.gid, follow_symlinks=False)
 
+    def clear(self) -> None:
+        """Ends what a killed run left, and removes its data."""
+        stop_leftover(self.folder / f"{self.name}.pid", self.stop_signal, self.grace)
+        if not self.keep:
+            self._discard()
+
     def _discard(self) -> None:
         """Removes the data, and what a killed run left."""
         if self._account is None or self._pointer.exists():
@@ -136,9 +142,7 @@ class PrivateServer(Server):
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        stop_leftover(self.folder / f"{self.name}.pid", self.stop_signal, self.grace)
-        if not self.keep:
-            self._discard()
+        self.clear()
         try:
             return self.start()
         except BaseException:

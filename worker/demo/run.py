@@ -14,9 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psycopg
-
 from worker.demo import churn, measure
+from worker.demo.connections import connect
 from worker.demo.episode import Episode, Size, compare_trigger, insert_and_score
 from worker.demo.measure import Figures, Meter, Outage
 from worker.demo.narrator import Narrator
@@ -34,6 +33,7 @@ def run_demo(
     rows: int = 200_000,
     clients: int = 100,
     seconds: float = 20,
+    database: str = "postgresql",
     json: bool = False,
 ) -> dict[str, Any]:
     """Runs the demo and returns its figures; `passed` says whether all that must hold does.
@@ -49,7 +49,7 @@ def run_demo(
     narrator = Narrator(sys.stderr if json else sys.stdout)
     size = Size(rows, clients, seconds)
     begun = time.monotonic()
-    scene = Scene(folder or writable_folder())
+    scene = Scene(folder or writable_folder(), database)
     with _told_to_end(narrator), scene, _saying(narrator, STOPPING):
         figures = _play(scene, narrator, size)
         took = time.monotonic() - begun
@@ -100,16 +100,16 @@ def _saying(narrator: Narrator, text: str) -> Iterator[None]:
 def _play(scene: Scene, narrator: Narrator, size: Size) -> Figures:
     """All steps; what they measured."""
     narrator.title(
-        f"rowscore demo: {size.rows:,} rows, then {size.rate:,.0f} inserts a second, "
+        f"rowscore demo on {scene.database.label}: {size.rows:,} rows, then {size.rate:,.0f} inserts a second, "
         "and a model that takes 65 ms a call"
     )
     _set_up(scene, narrator, size)
     _score_existing(scene, narrator, size)
-    meter = Meter(scene.postgres.url())
+    meter = Meter(scene.database.url)
     try:
         episode = insert_and_score(scene, narrator, size, meter)
         trigger = compare_trigger(scene, narrator, size)
-        return _figures(size, meter, episode, trigger)
+        return _figures(scene, size, meter, episode, trigger)
     finally:
         meter.close()
 
@@ -117,16 +117,15 @@ def _play(scene: Scene, narrator: Narrator, size: Size) -> Figures:
 def _set_up(scene: Scene, narrator: Narrator, size: Size) -> None:
     narrator.step(
         f"Servers of its own, on free ports of this machine, in {shown(scene.folder)}",
-        "PostgreSQL 18, Redis for Celery, and a churn model behind HTTP: 65 ms a call, as AWS measured it.",
+        f"{scene.database.title}, Redis for Celery, and a churn model behind HTTP: 65 ms a call, as AWS measured it.",
     )
     with _timed(narrator, "ready"), narrator.moving("starting"):
         scene.start_servers()
     narrator.step(f"AWS's churn table with {size.rows:,} customers in it")
-    with _timed(narrator, "loaded"), psycopg.connect(scene.postgres.url()) as connection:
+    with _timed(narrator, "loaded"), connect(scene.database.url) as connection:
         churn.create(connection)
         churn.load(connection, size.rows)
-    with psycopg.connect(scene.postgres.url(), autocommit=True) as connection:
-        connection.execute(churn.statement("analyze", **churn.named(churn.TABLE)))
+        churn.analyze(connection)
 
 
 def _score_existing(scene: Scene, narrator: Narrator, size: Size) -> None:
@@ -152,7 +151,7 @@ def _rowscore(scene: Scene, narrator: Narrator, word: str) -> None:
     scene.rowscore(narrator.stream, word)
 
 
-def _figures(size: Size, meter: Meter, episode: Episode, trigger: dict[str, Any]) -> Figures:
+def _figures(scene: Scene, size: Size, meter: Meter, episode: Episode, trigger: dict[str, Any]) -> Figures:
     normal, during, catching_up = meter.freshness(episode.since, episode.down, episode.up)
     began = meter.began(episode.since)
     down, up = ((moment - began).total_seconds() for moment in (episode.down, episode.up))
@@ -167,6 +166,8 @@ def _figures(size: Size, meter: Meter, episode: Episode, trigger: dict[str, Any]
         by_second=meter.by_second(episode.since),
         down=(down, up),
         clients=size.clients,
+        database=scene.database.title,
+        sleep=scene.database.sleep,
         facts=meter.facts(episode.since, episode.report, size.rows, VERSION),
     )
 
@@ -182,10 +183,11 @@ def _timed(narrator: Narrator, word: str) -> Iterator[None]:
 def _stay(scene: Scene, narrator: Narrator) -> None:
     """Leaves everything up, says where it is, and waits for Ctrl-C, which is here the ordinary end."""
     said = f"{command()} -c {shown(scene.config)}"
+    url, client = scene.database.url, scene.database.client
     narrator.lines(
         [
             Line("Everything is up until Ctrl-C", "strong"),
-            Line(f"  PostgreSQL  {scene.postgres.url()}"),
+            Line(f"  {scene.database.label:<10}  {url}"),
             Line(f"  Redis       {scene.redis.url()}"),
             Line(f"  model       {scene.endpoint.url}"),
             Line(f"  Flower      {scene.flower_url}"),
@@ -193,8 +195,8 @@ def _stay(scene: Scene, narrator: Narrator) -> None:
             Line("Try, in another terminal", "strong"),
             Line(f"  {said} status"),
             Line(f"  {said} explain"),
-            Line(f"  {shown(Path(sys.executable))} -m worker.demo.traffic --url {scene.postgres.url()}"),
-            Line(f"  {shown(scene.postgres.programs)}/psql {scene.postgres.url()}"),
+            Line(f"  {shown(Path(sys.executable))} -m worker.demo.traffic --url {url}"),
+            *([Line(f"  {client}")] if client else []),
         ]
     )
     with suppress(KeyboardInterrupt):

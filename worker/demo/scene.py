@@ -20,15 +20,16 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from worker.demo.churn import FEATURES, TABLE
+from worker.demo.databases import DATABASES
 from worker.demo.loopback import LOOPBACK, free_port
 from worker.demo.process import FolderInUseError, Process, ProcessError, stop_leftover
-from worker.demo.servers import EndpointServer, PostgresServer, RedisServer, python_path
+from worker.demo.servers import EndpointServer, RedisServer, python_path
 
 NAME = "churn"
 VERSION = "2026-11-01"
 WORKERS = 2
 ROWS_PER_CALL = 2_000
-SERVERS = ("postgres", "redis", "endpoint")  # they end their own leftovers, each by the signal that it needs
+OWN_SIGNALS = ("postgres", "mysql", "redis", "endpoint")  # servers end what is left of them as each needs it
 GRACE = 10.0  # seconds for a batch in flight
 
 CONFIGURATION = """\
@@ -52,12 +53,16 @@ concurrency = 4                # model calls in flight at once, of each worker
 
 
 class Scene:
-    """What runs for the demo, in `folder`; servers have addresses once they were started."""
+    """What runs for the demo, in `folder`; servers have addresses once they were started.
 
-    def __init__(self, folder: Path) -> None:
+    Raises:
+        ProcessError: this machine has no server of the database.
+    """
+
+    def __init__(self, folder: Path, database: str = "postgresql") -> None:
         self.folder = folder.absolute()
         self.config = self.folder / "rowscore.toml"
-        self.postgres = PostgresServer(self.folder)
+        self.database = DATABASES[database](self.folder)
         self.redis = RedisServer(self.folder)
         self.endpoint = EndpointServer(self.folder)
         self.flower_url = ""
@@ -67,8 +72,9 @@ class Scene:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stack.enter_context(_alone(self.folder))
         for record in sorted(self.folder.glob("*.pid")):
-            if record.stem not in SERVERS:
+            if record.stem not in OWN_SIGNALS:
                 stop_leftover(record, signal.SIGTERM, GRACE)
+        self.database.clear_others()
         for log in self.folder.glob("*.log"):
             log.unlink()
         return self
@@ -79,14 +85,15 @@ class Scene:
         self._stack.close()
 
     def start_servers(self) -> None:
-        """PostgreSQL, Redis and the endpoint, and the configuration that names them."""
-        for server in (self.postgres, self.redis, self.endpoint):
+        """The database, Redis and the endpoint, and the configuration that names them."""
+        for server in (self.database.server, self.redis, self.endpoint):
             self._stack.enter_context(server)
+        self.database.prepare()
         inputs = [
             ", ".join(f'"{name}"' for name in FEATURES[at : at + 5]) for at in range(0, len(FEATURES), 5)
         ]
         text = CONFIGURATION.format(
-            database=self.postgres.url(),
+            database=self.database.url,
             broker=self.redis.url(),
             endpoint=self.endpoint.url,
             name=NAME,
@@ -127,7 +134,7 @@ class Scene:
         """Clients that insert; the report is in `<name>.json` when the process has ended."""
         self.report(name).unlink(missing_ok=True)
         plan = {
-            "url": self.postgres.url(),
+            "url": self.database.url,
             "table": table,
             "clients": clients,
             "seconds": seconds,

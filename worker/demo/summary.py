@@ -9,7 +9,7 @@ from worker.demo.measure import Calls, Figures, Freshness, Latency
 
 BARS = " ▁▂▃▄▅▆▇█"
 NOTE = """
-The trigger is a simulation: pg_sleep stands for the model call, and any number may sleep at once. A real
+The trigger is a simulation: {sleep} stands for the model call, and any number may sleep at once. A real
 model has a limit: with 100 clients on such a trigger AWS measured 70 to 75 inserts a second, about 70 ms
 each, and without its model such a trigger fails every INSERT.
 """
@@ -30,7 +30,7 @@ def summary(figures: Figures) -> list[Line]:
         _inserts(figures),
         _freshness(figures),
         _seconds(figures),
-        [Line(text, "dim") for text in NOTE.strip().splitlines()],
+        [Line(text, "dim") for text in NOTE.format(sleep=figures.sleep).strip().splitlines()],
         _facts(figures),
     ]
     return [line for section in sections if section for line in [*section, Line("")]][:-1]
@@ -87,8 +87,11 @@ def _inserts(figures: Figures) -> list[Line]:
     table = [("", "inserts/s", "p50", "p99"), ("rowscore", *_latency(figures.inserts))]
     if figures.outage.inserts is not None:
         table.append(("  its slowest second without the model", *_latency(figures.outage.inserts)))
-    table.append(("trigger, simulated: pg_sleep(65 ms)", *_latency(figures.trigger)))
-    lines = [Line(f"Insert latency, {figures.clients} clients", "strong"), *_aligned(table)]
+    table.append((f"trigger, simulated: {figures.sleep}(65 ms)", *_latency(figures.trigger)))
+    lines = [
+        Line(f"Insert latency, {figures.clients} clients, {figures.database}", "strong"),
+        *_aligned(table),
+    ]
     late = [
         f"{name} {item.missed:,}"
         for name, item in (("rowscore", figures.inserts), ("the trigger", figures.trigger))

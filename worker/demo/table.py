@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-
-import psycopg
+from typing import Any
 
 from worker.demo import churn
+from worker.demo.connections import CannotConnectError, connect, dialect_of
 
 
 def fill(url: str, count: int) -> int:
     """Makes the churn table, with so many made-up customers if it has none; returns how many were added."""
-    table = churn.named(churn.TABLE)
-    with psycopg.connect(url) as connection:
+    with connect(url) as connection:
         churn.create(connection)
-        tally = connection.execute(churn.statement("begin_tally", **table)).fetchone()
-        if count == 0 or (tally is not None and tally[1] > 0):
+        text: Any = churn.statement("begin_tally", dialect_of(connection), **churn.named(churn.TABLE))
+        tally: Any = connection.execute(text).fetchone()
+        if count == 0 or tally.last > 0:
             return 0
         churn.load(connection, count)
-        connection.execute(churn.statement("analyze", **table))
+        churn.analyze(connection)
     return count
 
 
@@ -28,7 +28,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m worker.demo.table", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--url", required=True, help="the database's URL, as libpq takes it")
+    parser.add_argument("--url", required=True, help="the database's URL: libpq's, or mysql://")
     parser.add_argument("--rows", type=int, default=200_000, help="customers of an empty table (200000)")
     return parser.parse_args(words)
 
@@ -38,8 +38,8 @@ def main(words: list[str] | None = None) -> int:
     chosen = options(words)
     try:
         added = fill(chosen.url, chosen.rows)
-    except psycopg.OperationalError as exc:
-        sys.stderr.write(f"cannot connect: {str(exc).strip()}\n")
+    except CannotConnectError as exc:
+        sys.stderr.write(f"cannot connect: {exc}\n")
         return 1
     done = f"{added:,} customers loaded" if added else "as it was"
     sys.stdout.write(f"{churn.TABLE}: {done}\n")

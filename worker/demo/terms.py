@@ -1,4 +1,4 @@
-"""The churn model's terms: what one is, its value in NumPy and as a SQL expression; it knows no weights.
+"""The churn model's terms: what one is, its value in NumPy and as SQL expressions; it knows no weights.
 
 A term is the product of its factors. A factor looks at the sum of some columns, or at one text column:
 
@@ -18,6 +18,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# How a database spells the kinds. MySQL's conditions are numbers; its numbers without an exponent are exact decimals,
+# whose quotients are rounded to a few digits.
+SPELLINGS: Mapping[str, Mapping[str, str]] = {
+    "postgresql": {
+        "difference": "(({total})::float8 - {limit}) / {scale}",
+        "value": "({difference})",
+        "excess": "(CASE WHEN {difference} < 0 THEN 0 ELSE {difference} END)",  # greatest() would make 0 of NULL
+        "above": "({total} > {limit})::int::float8",
+        "among": "({total} IN ({words}))::int::float8",
+    },
+    "mysql": {
+        "difference": "({total} - {limit}e0) / {scale}e0",
+        "value": "({difference})",
+        "excess": "GREATEST({difference}, 0e0)",
+        "above": "({total} > {limit}e0)",
+        "among": "({total} IN ({words}))",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +63,13 @@ class Factor:
         difference = (total - self.limit) / self.scale
         return np.asarray(np.maximum(difference, 0.0) if self.kind == "excess" else difference, dtype=float)
 
-    def sql(self) -> str:
-        """The same as a PostgreSQL expression over the columns; NULL if a column is."""
-        if self.kind == "among":
-            words = ", ".join(f"'{word}'" for word in self.words)
-            return f"({self.columns[0]} IN ({words}))::int::float8"
-        total = " + ".join(self.columns)
-        if self.kind == "above":
-            return f"({total} > {self.limit:g})::int::float8"
-        difference = f"(({total})::float8 - {self.limit:g}) / {self.scale:g}"
-        if self.kind == "excess":  # greatest() would make 0 of NULL
-            return f"(CASE WHEN {difference} < 0 THEN 0 ELSE {difference} END)"
-        return f"({difference})"
+    def sql(self, dialect: str = "postgresql") -> str:
+        """The same as an expression over the columns; NULL if a column is."""
+        spelling = SPELLINGS[dialect]
+        values = {"limit": f"{self.limit:g}", "scale": f"{self.scale:g}", "total": " + ".join(self.columns)}
+        words = ", ".join(f"'{word}'" for word in self.words)
+        difference = spelling["difference"].format(**values)
+        return spelling[self.kind].format(**values, words=words, difference=difference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +83,9 @@ class Term:
         """Its value for each row."""
         return reduce(mul, (factor.evaluate(columns) for factor in self.factors))
 
-    def sql(self) -> str:
-        """The same as a PostgreSQL expression."""
-        return " * ".join(factor.sql() for factor in self.factors)
+    def sql(self, dialect: str = "postgresql") -> str:
+        """The same as an expression over the columns."""
+        return " * ".join(factor.sql(dialect) for factor in self.factors)
 
     def as_json(self) -> dict[str, Any]:
         """The term as the model file holds it, without what is default."""

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
 
-from worker.demo.churn import SEED, TABLE, Row, named, rows, statement
+from worker.demo.churn import SEED, TABLE, Row, rows
+from worker.demo.clients import ERRORS, inserter
+from worker.demo.connections import CannotConnectError, message
 
 POOL = 20_000  # different rows; a longer run begins again
 LAST_CALL = 0.1  # seconds after the end in which inserts that are due may still begin
@@ -47,7 +48,7 @@ class Result:
     def failed(self, error: Exception) -> None:
         """Counts an insert that the database refused."""
         self.errors += 1
-        self.first_error = self.first_error or str(error).strip()
+        self.first_error = self.first_error or message(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +76,15 @@ class Client:
         self._number = number
         self._rows = cycle(islice(pool, number, None, plan.clients))
         self._result = result
-        self._insert = statement("insert_row", **named(plan.table)).rstrip(";")
-        self._cursor: psycopg.AsyncRawCursor[Any] | None = None
+        self._inserter = inserter(plan.url, plan.table)
 
     async def connect(self) -> None:
-        """Opens the connection; inserts are prepared from the first on."""
-        connection = await psycopg.AsyncConnection.connect(
-            self._plan.url, autocommit=True, prepare_threshold=0
-        )
-        self._cursor = psycopg.AsyncRawCursor(connection)
+        """Opens the connection."""
+        await self._inserter.connect()
 
     async def close(self) -> None:
         """Closes the connection."""
-        if self._cursor is not None:
-            await self._cursor.connection.close()
+        await self._inserter.close()
 
     async def run(self, start: float, stop: asyncio.Event) -> None:
         """Inserts by the timetable until it ends or `stop` is set; `start` is by the monotonic clock."""
@@ -107,11 +103,10 @@ class Client:
     async def _insert_one(self, start: float, due: float) -> None:
         began = time.monotonic()
         try:
-            if self._cursor is None:
+            if not self._inserter.is_open:
                 await self.connect()
-            assert self._cursor is not None  # noqa: S101  for the type checker: connect() has just set it
-            await self._cursor.execute(self._insert, next(self._rows))
-        except psycopg.Error as exc:
+            await self._inserter.insert(next(self._rows))
+        except ERRORS as exc:
             self._result.failed(exc)
             await self._recover()
         else:
@@ -120,9 +115,8 @@ class Client:
             self._result.ended.append(time.monotonic() - start)
 
     async def _recover(self) -> None:
-        """Gives up a connection that is broken, so that the next insert opens another."""
-        if self._cursor is None or self._cursor.connection.broken:
-            self._cursor = None
+        """Waits where the connection is lost, before the next insert opens another."""
+        if not self._inserter.is_open:
             await asyncio.sleep(RECONNECT)
 
 
@@ -189,7 +183,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m worker.demo.traffic", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--url", required=True, help="the database's URL, as libpq takes it")
+    parser.add_argument("--url", required=True, help="the database's URL: libpq's, or mysql://")
     parser.add_argument("--table", default=TABLE, help=f"where to insert ({TABLE})")
     parser.add_argument("--clients", type=int, default=100, help="connections at once (100)")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long (20)")
@@ -223,8 +217,8 @@ def main(words: list[str] | None = None) -> int:
     plan = Plan(chosen.url, chosen.clients, chosen.seconds, chosen.rate, chosen.table, chosen.seed)
     try:
         figures = asyncio.run(run(plan))
-    except psycopg.OperationalError as exc:
-        sys.stderr.write(f"cannot connect: {str(exc).strip()}\n")
+    except CannotConnectError as exc:
+        sys.stderr.write(f"cannot connect: {exc}\n")
         return 1
     text = json.dumps(figures, indent=1) + "\n"
     if chosen.json == "-":

@@ -1,6 +1,6 @@
 """Trains the demo's churn model and writes it to its file and to sql/demo; the demo itself never trains.
 
-`python -m worker.demo.train` rebuilds both files byte for byte: customers are made up from a fixed seed and
+`python -m worker.demo.train` rebuilds all files byte for byte: customers are made up from a fixed seed and
 leave by a known process with noise that the model does not see, and weights are rounded, which hides what
 processors and libraries round differently.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,39 @@ SEED = 7
 TRAINED, HELD_OUT = 80_000, 20_000  # customers
 DIGITS = 6  # of a weight, after the point
 RIDGE = 1.0  # weight penalty; keeps Newton's step defined whatever the customers
-SQL_FILE = Path(__file__).resolve().parents[2] / "sql" / "demo" / "postgresql.sql"
+SQL_FOLDER = Path(__file__).resolve().parents[2] / "sql" / "demo"
 NAME = "create_predict_churn"
 PURPOSE = "The shipped churn model as a function; written by `python -m worker.demo.train`, do not edit."
+
+FUNCTIONS: Mapping[str, str] = {
+    "postgresql": """\
+CREATE OR REPLACE FUNCTION predict_churn(
+{inputs}
+) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 5000 AS $$
+SELECT 0.5 + 0.5 * tanh(0.5 * (
+{odds}
+))
+$$;
+""",
+    # No TANH there; EXP of more than 709 is an error. OR REPLACE is MariaDB's alone.
+    "mysql": """\
+DROP FUNCTION IF EXISTS predict_churn;
+CREATE FUNCTION predict_churn(
+{inputs}
+) RETURNS double DETERMINISTIC NO SQL
+RETURN 1e0 / (1e0 + EXP(LEAST(700e0, -(
+{odds}
+))));
+""",
+}
+# Of a text any length is taken; in MySQL it must be said, as must that upper and lower case differ.
+PARAMETERS: Mapping[str, Callable[[str], str]] = {
+    "postgresql": lambda kind: kind.partition("(")[0],
+    "mysql": lambda kind: re.sub(
+        r"varchar.*", "varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", kind.partition(" ")[0]
+    ),
+}
 
 Numbers = NDArray[np.float64]
 
@@ -154,17 +185,14 @@ def model_file(trained: Trained, seed: int = SEED) -> str:
     return json.dumps({**found, "terms": terms}, indent=1) + "\n"
 
 
-def model_function(model: Model) -> str:
-    """The named statement that creates predict_churn(...)."""
-    inputs = ",\n".join(f"    {name} {kind.partition('(')[0]}" for name, kind in TYPES.items())
+def model_function(model: Model, dialect: str) -> str:
+    """The named statement that creates predict_churn(...) in a database of the dialect."""
     weighted = zip(model.weights, model.terms, strict=True)
-    terms = "\n".join(f"    {weight:+.{DIGITS}f} * {term.sql()}" for weight, term in weighted)
-    return (
-        f"-- name: {NAME}\n-- {PURPOSE}\n"
-        f"CREATE OR REPLACE FUNCTION predict_churn(\n{inputs}\n) RETURNS double precision\n"
-        "LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 5000 AS $$\n"
-        f"SELECT 0.5 + 0.5 * tanh(0.5 * (\n    {model.intercept:+.{DIGITS}f}\n{terms}\n))\n$$;\n"
-    )
+    suffix = "e0" if dialect == "mysql" else ""
+    terms = [f"    {weight:+.{DIGITS}f}{suffix} * {term.sql(dialect)}" for weight, term in weighted]
+    odds = "\n".join([f"    {model.intercept:+.{DIGITS}f}{suffix}", *terms])
+    inputs = ",\n".join(f"    {name} {PARAMETERS[dialect](kind)}" for name, kind in TYPES.items())
+    return f"-- name: {NAME}\n-- {PURPOSE}\n{FUNCTIONS[dialect].format(inputs=inputs, odds=odds)}"
 
 
 def with_function(sql_text: str, function: str) -> str:
@@ -175,11 +203,13 @@ def with_function(sql_text: str, function: str) -> str:
 
 
 def main() -> None:
-    """Writes both files and says what the model is worth."""
+    """Writes all files and says what the model is worth."""
     trained = train()
     FILE.write_text(model_file(trained), encoding="utf-8")
-    statements = with_function(SQL_FILE.read_text(encoding="utf-8"), model_function(trained.model))
-    SQL_FILE.write_text(statements, encoding="utf-8")
+    for dialect in FUNCTIONS:
+        file = SQL_FOLDER / f"{dialect}.sql"
+        function = model_function(trained.model, dialect)
+        file.write_text(with_function(file.read_text(encoding="utf-8"), function), encoding="utf-8")
     sys.stdout.write(
         f"held-out AUC {trained.auc:.4f}; {trained.share_leaving:.1%} leave; wrote {FILE.name}\n"
     )

@@ -11,10 +11,10 @@ from worker.discovery.draft import Draft, DraftColumn, qualified_text
 from worker.discovery.facts import FoundColumn, FoundFunction, FoundTable, FoundTrigger, Surroundings
 from worker.errors import ConfigurationError
 
-_AWS = re.compile(r"\baws_(?:sagemaker|comprehend|bedrock|ml)\b", re.IGNORECASE)
+_AWS = re.compile(r"\baws_(?:sagemaker|comprehend|bedrock|ml)(?:\b|_)", re.IGNORECASE)
 _VERBS = "predict|score|classify|detect|infer|forecast|embed"
 _MODEL_NAME = re.compile(rf"^(?:{_VERBS})(?:_|$)|_(?:prediction|score|sentiment|probability)$", re.IGNORECASE)
-_MODEL_CALL = re.compile(rf'\b"?(?:{_VERBS})_\w+"?\s*\(', re.IGNORECASE)
+_MODEL_CALL = re.compile(rf'\b["`]?(?:{_VERBS})_\w+["`]?\s*\(', re.IGNORECASE)
 _STEM = re.compile(rf"^(?:{_VERBS})_|_(?:{_VERBS}|prediction|score)$", re.IGNORECASE)
 _OUTPUT = re.compile(
     r"(?:^|_)(?:predictions?|predicted|scores?|sentiment|probability|confidence|embedding)$|^predicted_",
@@ -27,7 +27,10 @@ _BOOKKEEPING = re.compile(
 )
 _ARRIVAL = re.compile(r"^(?:created|inserted|arrived|received|ingested)(?:_?at|_?on|_?time)?$", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?:p|in|arg|v)?_")
-_UNSENDABLE = frozenset({"bytea", "json", "jsonb", "xml", "tsvector"})  # they have no place in a CSV field
+_UNSENDABLE = frozenset(  # they have no place in a CSV field
+    {"bytea", "json", "jsonb", "xml", "tsvector", "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob",
+     "geometry", "point"}
+)  # fmt: skip
 _BATCH_SIZE = "max_rows_per_batch"
 
 
@@ -116,7 +119,7 @@ def model_functions(functions: Sequence[FoundFunction]) -> list[FoundFunction]:
 
 
 def _mentions(source: str, name: str) -> bool:
-    return re.search(rf"\b{re.escape(name)}\b\"?\s*\(", source) is not None
+    return re.search(rf"\b{re.escape(name)}\b[\"`]?\s*\(", source) is not None
 
 
 def _candidate(table: FoundTable, found: Surroundings, models: Sequence[FoundFunction]) -> Candidate:

@@ -8,6 +8,7 @@ from typing import Any
 import sql
 from worker.database import Transaction
 from worker.facts import read_marked
+from worker.table import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class FoundColumn:
 class FoundTable:
     """A table; `key` is None where nothing is unique and NOT NULL, `estimated_rows` -1 before any ANALYZE."""
 
-    oid: int
+    oid: int | str
     schema: str
     name: str
     visible: bool
@@ -63,7 +64,7 @@ class FoundFunction:
 class FoundTrigger:
     """A row trigger that an INSERT into the table fires; `removal` is the SQL that drops it."""
 
-    table_oid: int
+    table_oid: int | str
     name: str
     before: bool
     source: str
@@ -97,7 +98,8 @@ def read_functions(transaction: Transaction) -> tuple[FoundFunction, ...]:
 
 def read_insert_triggers(transaction: Transaction) -> tuple[FoundTrigger, ...]:
     """The row triggers of all tables that an INSERT fires."""
-    return tuple(FoundTrigger(**row) for row in _rows(transaction, "list_insert_triggers"))
+    rows = _rows(transaction, "list_insert_triggers")
+    return tuple(FoundTrigger(**{**row, "before": bool(row["before"])}) for row in rows)
 
 
 def _rows(transaction: Transaction, name: str) -> list[dict[str, Any]]:
@@ -105,15 +107,17 @@ def _rows(transaction: Transaction, name: str) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in transaction.rows(statement.render())]
 
 
-def _table(row: dict[str, Any], ours: set[tuple[int, str]]) -> FoundTable:
+def _table(row: dict[str, Any], ours: set[tuple[int | str, str]]) -> FoundTable:
     columns = tuple(
-        FoundColumn(**column, ours=(row["oid"], column["name"]) in ours) for column in row["columns"] or ()
+        FoundColumn(**{**column, "made": bool(column["made"]), "ours": (row["oid"], column["name"]) in ours})
+        for column in listed(row["columns"])
     )
-    key = tuple(row["key"]) if row["key"] else None
-    return FoundTable(**{**row, "columns": columns, "key": key})
+    key = tuple(listed(row["key"])) or None
+    return FoundTable(**{**row, "visible": bool(row["visible"]), "columns": columns, "key": key})
 
 
 def _function(row: dict[str, Any]) -> FoundFunction:
-    fields = tuple((name, kind) for name, kind in row["fields"])
-    names, types = tuple(row["argument_names"]), tuple(row["argument_types"])
-    return FoundFunction(**{**row, "argument_names": names, "argument_types": types, "fields": fields})
+    fields = tuple((name, kind) for name, kind in listed(row["fields"]))
+    names, types = tuple(listed(row["argument_names"])), tuple(listed(row["argument_types"]))
+    found = {"argument_names": names, "argument_types": types, "fields": fields}
+    return FoundFunction(**{**row, **found, "visible": bool(row["visible"])})

@@ -10,7 +10,13 @@ from worker.config import Configuration, Prediction
 from worker.database import Database, Transaction
 from worker.doctor import functions, imports, privileges, relations, services
 from worker.doctor.findings import Finding, Findings, Level, error, ok
-from worker.doctor.server import Server, check_connection, check_snapshots, read_server
+from worker.doctor.server import (
+    Server,
+    check_binary_log,
+    check_connection,
+    check_snapshots,
+    read_server,
+)
 from worker.engine import Engine
 from worker.errors import ConfigurationError, DatabaseError, RowscoreError
 from worker.materialisation import Materialisation, resolve
@@ -32,7 +38,7 @@ def examine(engine: Engine, predictions: Iterable[Prediction]) -> Findings:
     yield from services.check_broker(configuration)
 
 
-_SHARED = ("connection", "isolation", "pooler", "transactions")
+_SHARED = ("connection", "isolation", "pooler", "transactions", "binary log")
 
 
 def check_configuration(configuration: Configuration) -> Findings:
@@ -62,6 +68,7 @@ def _connect(database: Database) -> Any:
         with database.transaction() as transaction:
             server = read_server(transaction)
             found = [*check_connection(server, database), *check_snapshots(transaction, server)]
+            found += check_binary_log(transaction, server)
     except DatabaseError as refusal:
         yield error(
             "connection", str(refusal), "is the server up, and are host, user, password and database right?"
@@ -120,12 +127,17 @@ class _Examination:
         yield from applied
         there = m.prediction.state_column in m.table.columns
         needed = any(finding.level is not Level.OK for finding in applied)
-        yield from privileges.check_ownership(self.server, located, needed=needed)
+        if located.owner is None:
+            yield from self._check(
+                "ownership", lambda t: relations.check_rights(t, m, self.server, needed=needed)
+            )
+        else:
+            yield from privileges.check_ownership(self.server, located, needed=needed)
         if there:
             yield from self._check("pending index", lambda t: relations.check_index(t, m))
             yield from self._check("view", lambda t: relations.check_view(t, m, self.server))
         yield from self._check("row security", lambda t: relations.check_row_security(t, m, self.server))
-        yield from relations.check_triggers(m)
+        yield from relations.check_triggers(m, self.server)
         yield from self._check("inserts", lambda t: relations.check_inserts(t, m, applied=there))
         yield from self._check("vacuum", lambda t: relations.check_vacuum(t, m, self.server))
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+import sql
+
 
 class Level(StrEnum):
     """How bad it is: an error keeps rows from being scored, a warning costs time or surprises somebody."""
@@ -49,6 +51,11 @@ def warning(subject: str, message: str, remedy: str | None = None) -> Finding:
 def error(subject: str, message: str, remedy: str | None = None) -> Finding:
     """Rows cannot be scored, or not all of them."""
     return Finding(Level.ERROR, subject, message, remedy)
+
+
+def remedy(dialect: str, name: str, **names: object) -> str:
+    """SQL of `remedies.sql`, which ends in a semicolon; names go in quoted."""
+    return sql.load(dialect)[name].show(**names) + ";"
 
 
 def worst(levels: Iterator[Level]) -> Level:

@@ -27,14 +27,20 @@ def check_function(transaction: Transaction, m: Materialisation) -> Findings:
     try:
         with transaction.connection.begin_nested():
             answers = transaction.describe(m.render("describe_answers"))
-    except DBAPIError as refusal:
+    except (DBAPIError, transaction.capabilities.driver_error) as refusal:
+        origin = getattr(refusal, "orig", None) or refusal
         yield error(
             "function",
-            one_line(str(refusal.orig)),
+            one_line(transaction.capabilities.message(origin)),
             "mend the order or the types of `inputs`, or the function",
         )
         return
-    statement = sql.load(m.dialect)["find_unassignable"].render()
+    statements = sql.load(m.dialect)
+    takes = f"{function.label} takes the inputs and returns {function.returns}"
+    if "find_unassignable" not in statements:  # whatever it answers is converted when it is stored
+        yield ok("function", f"{takes} ({'' if function.free else 'not '}deterministic)")
+        return
+    statement = statements["find_unassignable"].render()
     wrong = transaction.rows(statement, answers=answers, outputs=[output.cast_type for output in m.outputs])
     for row in wrong:
         output = m.outputs[row.place - 1]
@@ -44,15 +50,19 @@ def check_function(transaction: Transaction, m: Materialisation) -> Findings:
         yield error("function", message, "cast it in the function, or change the type under `outputs`")
     if not wrong:
         kind = f"{function.language}, {VOLATILITY[function.volatility]}, {PARALLEL[function.parallel]}"
-        message = f"{function.label} takes the inputs and returns {function.returns}"
-        yield ok("function", f"{message} ({kind}, cost {function.cost:g})")
+        yield ok("function", f"{takes} ({kind}, cost {function.cost:g})")
 
 
 def check_batching(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
     """What AWS advises for a function that calls one of its services, for the sake of batch mode."""
     function = m.function
     service = service_of(function) if function is not None else None
+    yield from _check_single_calls(transaction, m)
     if function is None or service is None:
+        return
+    if "find_extension" not in sql.load(m.dialect):
+        if not server.aurora:
+            yield ok("batch mode", f"{server.label} has no {service}: what bears the name is a stand-in here")
         return
     yield from _check_extension(transaction, m, server)
     if function.label.startswith("aws_"):  # called as it is: nothing of it is the user's to alter
@@ -68,6 +78,19 @@ def check_batching(transaction: Transaction, m: Materialisation, server: Server)
     if function.cost < _CHEAP:
         message = f"{function.label} has cost {function.cost:g}: the planner takes the model for cheap"
         yield warning("batch mode", message, f"ALTER FUNCTION {signature} COST 5000;")
+
+
+def _check_single_calls(transaction: Transaction, m: Materialisation) -> Findings:
+    """Calls that Aurora made outside batch mode, each of which is paid for and waited for by itself."""
+    statements = sql.load(m.dialect)
+    if "find_single_calls" not in statements:
+        return
+    for name, calls in transaction.rows(statements["find_single_calls"].render()):
+        if int(calls):
+            message = f"{int(calls):,} calls of models were made outside batch mode since the server started"
+            yield warning("batch mode", message, f"see whether {name} still grows while rowscore runs")
+        else:
+            yield ok("batch mode", "no call of a model was made outside batch mode")
 
 
 def _check_extension(transaction: Transaction, m: Materialisation, server: Server) -> Findings:

@@ -9,11 +9,17 @@ from typing import Any
 import sql
 from worker.config import Prediction, SqlModel, split_name
 from worker.database import Transaction
+from worker.doctor.attempts import refusal_of
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
+from worker.errors import PrivilegeError
 from worker.refusals import roles_of
+from worker.state import PREFIX
+from worker.table import listed
 
 _AWS_FUNCTION = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock))\.(\w+)", re.IGNORECASE)
+
+_OWN = ("alembic_version", "batch", "circuit", "failure", "learned", "lease", "prediction", "run")
 
 
 def locate_table(transaction: Transaction, prediction: Prediction) -> Any | None:
@@ -51,13 +57,13 @@ def check_table_privileges(
     read += [prediction.arrived_at] if prediction.arrived_at else []
     unread = _quoted(columns, (name for name in read if name in columns and not columns[name].readable))
     unwritten = _quoted(columns, (name for name in own if not columns[name].writable))
-    role, target = server.quoted_role, located.target
+    target = located.target
     if unread:
         message = f"role {server.role} may not read {unread} of {target}"
-        yield error("privileges", message, f"GRANT SELECT ({unread}) ON {target} TO {role};")
+        yield error("privileges", message, server.remedy("grant_read", columns=unread, target=target))
     if unwritten:
         message = f"role {server.role} may not write {unwritten} of {target}"
-        yield error("privileges", message, f"GRANT UPDATE ({unwritten}) ON {target} TO {role};")
+        yield error("privileges", message, server.remedy("grant_write", columns=unwritten, target=target))
     if not unread and not unwritten:
         what = "read the inputs and write rowscore's columns" if own else "read the inputs"
         yield ok("privileges", f"role {server.role} may {what} of {target}")
@@ -68,23 +74,47 @@ def _quoted(columns: dict[str, Any], names: Iterable[str]) -> str:
 
 
 def check_own_tables(transaction: Transaction, server: Server) -> Findings:
-    """USAGE on the schema rowscore, and everything on its tables, where `apply` has made them."""
-    own: Any = transaction.row(sql.load(transaction.capabilities.dialect)["find_own_privileges"].render())
-    subject, role = "own tables", server.quoted_role
-    if not own.there:
-        yield ok(subject, "the schema rowscore is not there yet; `rowscore apply` makes it")
+    """That this role may look into rowscore's own schema, and do everything with the tables that `apply` made."""
+    statements = sql.load(transaction.capabilities.dialect)
+    own: Any = transaction.row(statements["find_own_privileges"].render())
+    subject = "own tables"
+    lacking = list(listed(own.lacking))
+    if "try_delete" in statements:
+        lacking = _lacking(transaction, lacking, listed(own.seen))
+    if not own.there and not lacking:
+        yield ok(subject, server.counsel.own_missing)
         return
     if not own.usable:
         message = f"role {server.role} may not use the schema rowscore"
-        yield error(subject, message, f"GRANT USAGE ON SCHEMA rowscore TO {role};")
-    if own.lacking:
-        message = (
-            f"role {server.role} may not read and write rowscore's own tables ({', '.join(own.lacking)})"
-        )
-        remedy = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rowscore TO {role};"
-        yield error(subject, message, remedy)
-    if own.usable and not own.lacking:
+        yield error(subject, message, server.remedy("grant_own_schema"))
+    if lacking:
+        message = f"role {server.role} may not read and write rowscore's own tables ({', '.join(lacking)})"
+        names = {"schema": server.database, "relations": lacking}
+        yield error(subject, message, server.remedy("grant_own_tables", **names))
+    if own.usable and not lacking:
         yield ok(subject, f"role {server.role} may use rowscore's own tables")
+
+
+def _lacking(transaction: Transaction, lacking: list[str], seen: list[str]) -> list[str]:
+    """Own tables that the role may not fully use; whether it may delete rows the server tells best, where it is asked.
+
+    A table on which the role has no privilege at all is hidden from it, and the server says that it is not granted
+    instead of that it is not there.
+    """
+    statements = sql.load(transaction.capabilities.dialect)
+    names = [f"{PREFIX}{name}" for name in _OWN]
+    if not seen:
+        hidden = refusal_of(transaction, statements["find_revision"].render())
+        return names if isinstance(hidden, PrivilegeError) else []
+    refused = [
+        name
+        for name in seen
+        if name != names[0]
+        and isinstance(
+            refusal_of(transaction, statements["try_delete"].render(relation=name)), PrivilegeError
+        )
+    ]
+    return [name for name in names if name in lacking or name in refused or name not in seen]
 
 
 def check_function_privileges(transaction: Transaction, prediction: Prediction, server: Server) -> Findings:
@@ -95,7 +125,7 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
     found = _functions(transaction, schema, name)
     visible = [row for row in found if schema is not None or row.visible or not row.usable]
     if not found:
-        yield error("function", f"there is no function {prediction.model.sql}", "create it, or mend `model`")
+        yield from _check_hidden(transaction, prediction.model.sql, len(prediction.inputs), server)
     elif not visible:
         message = f"{found[0].signature} is in a schema that is not on the search path"
         yield error(
@@ -105,6 +135,20 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
         yield from _check_call(row, server)
         if not row.as_owner:
             yield from _check_services(transaction, row.source, server)
+
+
+def _check_hidden(transaction: Transaction, asked: str, arguments: int, server: Server) -> Findings:
+    """No function is seen: there is none, or the server hides it from those who may not call it."""
+    statements = sql.load(transaction.capabilities.dialect)
+    if "try_function" in statements:
+        schema, name = split_name(asked)
+        signature = ".".join(sql.quote(part, server.dialect) for part in (schema or server.database, name))
+        call = statements["try_function"].render(function=signature, arguments=arguments)
+        if isinstance(refusal_of(transaction, call), PrivilegeError):
+            message = f"role {server.role} may not call {signature}"
+            yield error("function", message, server.remedy("grant_function", signature=signature))
+            return
+    yield error("function", f"there is no function {asked}", "create it, or mend `model`")
 
 
 def _check_services(transaction: Transaction, source: str, server: Server) -> Findings:
@@ -128,9 +172,7 @@ def _check_call(row: Any, server: Server) -> Findings:
         )
     if not row.executable:
         message = f"role {server.role} may not call {row.signature}"
-        yield error(
-            "function", message, f"GRANT EXECUTE ON FUNCTION {row.signature} TO {server.quoted_role};"
-        )
+        yield error("function", message, server.remedy("grant_function", signature=row.signature))
 
 
 def _functions(transaction: Transaction, schema: str | None, name: str) -> list[Any]:

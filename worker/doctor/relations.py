@@ -45,7 +45,7 @@ def explain_refusal(refusal: RowscoreError, server: Server, located: Any) -> Fin
     """Why the prediction's definition does not fit, and the GRANT where a privilege is all that it lacks."""
     if isinstance(refusal, PrivilegeError) and not located.readable:
         what = "may not read a column that an expression of `inputs` or `where` names"
-        remedy = f"GRANT SELECT ON {located.target} TO {server.quoted_role};"
+        remedy = server.remedy("grant_read_all", target=located.target)
         yield error("privileges", f"role {server.role} {what}: {refusal}", remedy)
     else:
         yield error("definition", str(refusal))
@@ -77,7 +77,14 @@ def check_applied(transaction: Transaction, m: Materialisation) -> Findings:
 def planned(transaction: Transaction, m: Materialisation) -> Iterator[str]:
     """What `apply` would change, or why it would refuse, as the table's owner would see it."""
     facts = read_facts(transaction, m)
-    able = replace(facts.abilities, owns_table=True, may_create_index=True, may_create_view=True)
+    able = replace(
+        facts.abilities,
+        owns_table=True,
+        may_create_index=True,
+        may_create_view=True,
+        missing=(),
+        may_trigger=True,
+    )
     try:
         changes = plan_changes(replace(facts, abilities=able))
     except (RefusedError, PrivilegeError) as refusal:
@@ -91,6 +98,9 @@ def check_index(transaction: Transaction, m: Materialisation) -> Findings:
     subject, name = "pending index", index_name(m.name)
     rows = transaction.rows(
         m.render("find_pending_indexes"),
+        oid=m.table.oid,
+        schema=m.table.schema,
+        name=m.table.name,
         relations=[m.table.oid],
         names=[name],
         key=[column.name for column in m.key],
@@ -125,9 +135,9 @@ def check_view(transaction: Transaction, m: Materialisation, server: Server) -> 
         yield error(subject, f"{label} is not a view", "name another one with `view`")
     elif view.as_reader:
         yield ok(subject, f"{label} checks its reader's rights")
-    elif server.version_number >= 150_000:
+    elif server.readers_rights:
         message = f"{label} checks its owner's rights: who may read it sees all rows of {m.table.label}"
-        yield warning(subject, message, f"ALTER VIEW {target} SET (security_invoker = true);")
+        yield warning(subject, message, server.remedy("mend_view", view=target))
     else:
         yield ok(
             subject,
@@ -137,7 +147,10 @@ def check_view(transaction: Transaction, m: Materialisation, server: Server) -> 
 
 def check_row_security(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
     """Policies that would hide rows from the worker, which would then never be scored."""
-    row: Any = transaction.row(sql.load(m.dialect)["find_row_security"].render(), oid=m.table.oid)
+    statements = sql.load(m.dialect)
+    if "find_row_security" not in statements:
+        return
+    row: Any = transaction.row(statements["find_row_security"].render(), oid=m.table.oid)
     if not row.active:
         return
     if row.sees_all:
@@ -152,7 +165,24 @@ def check_row_security(transaction: Transaction, m: Materialisation, server: Ser
     yield warning("row security", message, remedy)
 
 
-def check_triggers(m: Materialisation) -> Findings:
+def check_rights(transaction: Transaction, m: Materialisation, server: Server, *, needed: bool) -> Findings:
+    """Whether this role may `apply`, where tables have no owner; a worker need not, and had better not."""
+    subject = "ownership"
+    try:
+        plan_changes(read_facts(transaction, m))
+    except PrivilegeError as refusal:
+        if needed:
+            remedy = "run `rowscore apply` with another account, or give the DBA its --dry-run"
+            yield warning(subject, f"role {server.role} may not `apply`: {refusal}", remedy)
+        else:
+            yield ok(subject, f"role {server.role} only scores {m.table.label}; it may not `apply`")
+        return
+    except RefusedError:
+        pass  # told already
+    yield ok(subject, f"role {server.role} may `apply`")
+
+
+def check_triggers(m: Materialisation, server: Server) -> Findings:
     """The application's triggers that writing a prediction would fire."""
     own = {m.table.columns[name].number for name in roles_of(m.prediction) if name in m.table.columns}
     fired = [item for item in m.table.triggers if _fires(item, own) and item.name != trigger_name(m.name)]
@@ -160,10 +190,9 @@ def check_triggers(m: Materialisation) -> Findings:
         when = "BEFORE" if trigger.before else "AFTER"
         each = "each row" if " FOR EACH ROW " in trigger.definition else "each batch"
         guarded = " where its WHEN holds" if " WHEN (" in trigger.definition else ""
-        what = f"{trigger.name} ({when} UPDATE, {trigger.function})"
+        what = ", ".join(part for part in (f"{trigger.name} ({when} UPDATE", trigger.function) if part) + ")"
         message = f"{what} fires for {each} that rowscore writes{guarded}"
-        remedy = "make it UPDATE OF its own columns, or give it WHEN (OLD.column IS DISTINCT FROM NEW.column)"
-        yield warning("triggers", message, None if guarded else remedy)
+        yield warning("triggers", message, None if guarded else server.counsel.trigger_guard)
     if not fired:
         yield ok("triggers", f"no trigger of {m.table.label} fires when a prediction is written")
 
@@ -213,7 +242,10 @@ def _called(prediction: Prediction, functions: Sequence[FoundFunction]) -> list[
 def check_vacuum(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
     """Every prediction written leaves a dead row behind."""
     subject = "vacuum"
-    rows = transaction.rows(sql.load(m.dialect)["find_unvacuumed"].render(), oid=m.table.oid)
+    statements = sql.load(m.dialect)
+    if "find_unvacuumed" not in statements:
+        return
+    rows = transaction.rows(statements["find_unvacuumed"].render(), oid=m.table.oid)
     if not server.autovacuum:
         message = "autovacuum is off: dead rows of every prediction written stay until somebody vacuums"
         yield warning(subject, message, "set autovacuum = on in the server's configuration")

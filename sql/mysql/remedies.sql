@@ -1,0 +1,43 @@
+-- name: grant_read
+-- What lets the role read columns of the table.
+GRANT SELECT ({{ columns }}) ON {{ target }} TO {{ role }}
+
+-- name: grant_read_all
+-- What lets the role read whatever an expression names.
+GRANT SELECT ON {{ target }} TO {{ role }}
+
+-- name: grant_write
+-- What lets the role write columns of the table.
+GRANT UPDATE ({{ columns }}) ON {{ target }} TO {{ role }}
+
+-- name: grant_own_tables
+-- What lets the role use rowscore's own tables.
+{% for name in relations %}GRANT SELECT{% if name != "rowscore_alembic_version" %}, INSERT, UPDATE, DELETE{% endif %} ON {{ schema|id }}.{{ name|id }} TO {{ role }}{{ ";\n" if not loop.last }}{% endfor %}
+
+-- name: grant_function
+-- What lets the role call a function.
+GRANT EXECUTE ON FUNCTION {{ signature }} TO {{ role }}
+
+-- name: allow_writes
+-- What makes transactions writable again.
+SET GLOBAL {{ "tx_read_only" if mariadb else "transaction_read_only" }} = OFF
+
+-- name: grant_sessions
+-- What lets the role see the transactions of others.
+GRANT PROCESS ON *.* TO {{ role }}
+
+-- name: end_session
+-- What ends a session.
+KILL {{ pid }}
+
+-- name: log_rows
+-- What makes the binary log take the rows that a statement changed instead of the statement.
+SET GLOBAL binlog_format = ROW
+
+-- name: trust_creators
+-- What lets others than SUPER make triggers while a binary log is written.
+SET GLOBAL log_bin_trust_function_creators = ON
+
+-- name: mend_view
+-- What lets `rowscore apply` make the view anew, so that it checks its reader's rights.
+DROP VIEW {{ view }}
