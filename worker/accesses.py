@@ -17,24 +17,25 @@ Lines = Sequence[Mapping[str, Any]]
 
 BATCHED = "Batched machine learning"
 ALIAS = "c"  # of the user's table in every statement of rowscore's
-_WHOLE = frozenset({"ALL", "index"})  # the table from end to end, or an index
 _SHOWN = ("id", "select_type", "table", "type", "key", "key_len", "rows", "Extra")
 _JOINED_WHOLE = re.compile(r"hash join|join buffer", re.IGNORECASE)
 
 
-def analyse(lines: Lines, table: str) -> PlanFacts:
+def analyse(lines: Lines, table: str, limit: int = 0) -> PlanFacts:
     """The facts of one plan about one table.
 
     Args:
         lines: what EXPLAIN FORMAT=TRADITIONAL answers.
         table: the table's name for messages; in the plan it goes by rowscore's alias.
+        limit: rows at which the statement ends. Where a range is the whole of an index, MySQL walks the index in its
+            order instead, and says how far.
     """
     ours = [line for line in lines if line["table"] == ALIAS]
     blocks = [list(block) for _, block in groupby(lines, key=lambda line: line["id"])]
     own = [block for block in blocks if any(line["table"] == ALIAS for line in block)]
     sorts = any("Using filesort" in _extra(line) for block in own for line in block)
     return PlanFacts(
-        seq_scans=(table,) if any(line["type"] in _WHOLE for line in ours) else (),
+        seq_scans=(table,) if any(_reads_all(line, limit) for line in ours) else (),
         hash_joins=(table,) if any(_JOINED_WHOLE.search(_extra(line)) for line in ours) else (),
         rows_scanned=None,
         index_names=tuple(dict.fromkeys(line["key"] for line in ours if line["key"])),
@@ -57,6 +58,11 @@ def as_text(lines: Lines) -> tuple[str, ...]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
     )
+
+
+def _reads_all(line: Mapping[str, Any], limit: int) -> bool:
+    """Whether the table, or an index of it, is read from end to end."""
+    return line["type"] == "ALL" or (line["type"] == "index" and int(line["rows"] or 0) > limit)
 
 
 def _extra(line: Mapping[str, Any]) -> str:

@@ -185,7 +185,8 @@ class _Explainer:
             access = self._transaction.fetch_named(wrapped, parameters)
             function = self._m.function if accesses.is_batched(access) else None
             shown = () if function is None else (service_of(function) or function.label,)
-            return accesses.analyse(access, table.name), accesses.as_text(access), shown
+            facts = accesses.analyse(access, table.name, self._rows_per_claim)
+            return facts, accesses.as_text(access), shown
 
         def explained(form: str) -> list[Any]:
             wrapped = self._statements[form].show(statement=text)

@@ -17,6 +17,10 @@ SELECT CONCAT(t.table_schema, '.', t.table_name) AS oid, t.table_schema AS `sche
                WHERE c.table_schema = t.table_schema AND c.table_name = t.table_name AND FIND_IN_SET('select', c.privileges)) AS readable
 FROM information_schema.tables t WHERE t.table_name = :name AND t.table_schema = COALESCE(:schema, DATABASE())
 
+-- name: try_table
+-- Reads no row: the server tells whether this account may not read the table, or sees none of that name.
+SELECT 1 FROM {{ relation }} LIMIT 0
+
 -- name: find_column_privileges
 -- What this account, with its active roles, may do with each column of the table; columns that it may not even see are missing.
 SELECT c.column_name AS `name`, {{ identifier("c.column_name") }} AS quoted,
@@ -52,7 +56,7 @@ WHERE r.routine_type = 'FUNCTION' AND r.routine_name = :name AND r.routine_schem
 
 -- name: try_function
 -- Asks for a function that this account does not see, planned and never called: the error tells why it sees none.
-EXPLAIN SELECT {{ function }}({% for _ in range(arguments) %}NULL{{ ", " if not loop.last }}{% endfor %})
+EXPLAIN SELECT {{ function }}({% for _ in inputs %}NULL{{ ", " if not loop.last }}{% endfor %})
 
 -- name: describe_answers
 -- The function's answers to the inputs, never run: the server says whether it takes them.

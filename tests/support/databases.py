@@ -16,7 +16,7 @@ from pymysql.constants import CLIENT
 from sqlalchemy import make_url
 
 CHOICE = "ROWSCORE_TEST_DATABASES"
-USUAL = "postgresql"
+USUAL = "postgresql,mariadb"
 
 
 def databases() -> list[str]:

@@ -90,7 +90,12 @@ class _Examination:
     def run(self) -> Findings:
         with self._transaction() as transaction:
             located = privileges.locate_table(transaction, self.prediction)
-        access = list(privileges.check_table_access(self.prediction, self.server, located))
+            hidden = (
+                privileges.hidden_table(transaction, self.prediction, self.server)
+                if located is None
+                else None
+            )
+        access = list(privileges.check_table_access(self.prediction, self.server, located, hidden))
         yield from access
         yield from self._check("own tables", lambda t: privileges.check_own_tables(t, self.server))
         yield from self._check("function", self._function)

@@ -29,11 +29,27 @@ def locate_table(transaction: Transaction, prediction: Prediction) -> Any | None
     return transaction.row(statement, schema=schema, name=name)
 
 
-def check_table_access(prediction: Prediction, server: Server, located: Any | None) -> Findings:
+def hidden_table(transaction: Transaction, prediction: Prediction, server: Server) -> str | None:
+    """The table's quoted name, where the server does not say whether it is there because this role may not read it."""
+    statements = sql.load(transaction.capabilities.dialect)
+    if "try_table" not in statements:
+        return None
+    schema, name = split_name(prediction.table)
+    target = ".".join(sql.quote(part, server.dialect) for part in (schema or server.database, name))
+    refusal = refusal_of(transaction, statements["try_table"].render(relation=target))
+    return target if isinstance(refusal, PrivilegeError) else None
+
+
+def check_table_access(
+    prediction: Prediction, server: Server, located: Any | None, hidden: str | None = None
+) -> Findings:
     """That the table can be found under the name that the configuration gives it."""
     subject = "table"
     schema, _ = split_name(prediction.table)
-    if located is None:
+    if located is None and hidden is not None:
+        message = f"role {server.role} may not read {hidden}, if it is there"
+        yield error(subject, message, server.remedy("grant_read_all", target=hidden))
+    elif located is None:
         message = f"there is no table {prediction.table} in database {server.database}"
         yield error(subject, message, "mend `table`, or the database's URL")
     elif not located.usable:
@@ -125,7 +141,7 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
     found = _functions(transaction, schema, name)
     visible = [row for row in found if schema is not None or row.visible or not row.usable]
     if not found:
-        yield from _check_hidden(transaction, prediction.model.sql, len(prediction.inputs), server)
+        yield from _check_hidden(transaction, prediction.model.sql, prediction.inputs, server)
     elif not visible:
         message = f"{found[0].signature} is in a schema that is not on the search path"
         yield error(
@@ -137,13 +153,13 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
             yield from _check_services(transaction, row.source, server)
 
 
-def _check_hidden(transaction: Transaction, asked: str, arguments: int, server: Server) -> Findings:
+def _check_hidden(transaction: Transaction, asked: str, inputs: Iterable[Any], server: Server) -> Findings:
     """No function is seen: there is none, or the server hides it from those who may not call it."""
     statements = sql.load(transaction.capabilities.dialect)
     if "try_function" in statements:
         schema, name = split_name(asked)
         signature = ".".join(sql.quote(part, server.dialect) for part in (schema or server.database, name))
-        call = statements["try_function"].render(function=signature, arguments=arguments)
+        call = statements["try_function"].render(function=signature, inputs=inputs)
         if isinstance(refusal_of(transaction, call), PrivilegeError):
             message = f"role {server.role} may not call {signature}"
             yield error("function", message, server.remedy("grant_function", signature=signature))
