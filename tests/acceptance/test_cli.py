@@ -181,7 +181,10 @@ def test_a_run_does_not_wait_for_rows_that_others_hold(
 def test_sql_lists_the_statements_and_renders_each(cli: Cli) -> None:
     listed = cli.call("sql", "--json").document
     assert listed["write_rows"].startswith("The guarded write")
-    assert "there is no statement 'write_row'; did you mean write_rows" in cli.call("sql", "write_row", status=2).err
+    assert (
+        "there is no statement 'write_row'; did you mean write_rows"
+        in cli.call("sql", "write_row", status=2).err
+    )
     assert '"public"."items"' in cli.call("sql", "write_rows").out
     assert "apply --dry-run" in cli.call("sql", "drop_view").out
     for name in ("probe_window", "first_claimable", "read_rows", "score_rows", "count_pending"):
