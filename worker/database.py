@@ -127,6 +127,10 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 2, application_name: str = "rowscore") -> None:
         self.url = normalise_url(url)
         self.capabilities = capabilities_of(self.url.get_backend_name())
+        if self.capabilities.own_schema is None and not self.url.database:
+            raise errors.ConfigurationError(
+                f"database: the URL names no database, where rowscore's own tables would be: {self.label}/NAME"
+            )
         self.engine: Engine = _create_engine(self.url, pool_size, self.capabilities, application_name)
 
     @property
@@ -158,7 +162,15 @@ class Database:
             yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"), self.capabilities)
 
     def _connect(self) -> Connection:
-        connection = self.engine.connect()
+        try:
+            connection = self.engine.connect()
+        except (
+            AttributeError,
+            TypeError,
+        ) as error:  # a parameter of the URL that the driver has not, or not so
+            raise errors.ConfigurationError(
+                f"database: the driver does not take what the URL says behind the question mark: {one_line(str(error))}"
+            ) from error
         if getattr(connection.dialect, "is_mariadb", False):
             self.capabilities = capabilities_of("mariadb")
         return connection

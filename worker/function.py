@@ -72,7 +72,7 @@ def find_function(transaction: Transaction, prediction: Prediction, where: str) 
     rows = transaction.rows(sql.load(dialect)["find_function"].render(), schema=schema, name=name)
     if not rows:
         raise MissingObjectError(
-            f"{where}: there is no function {model.sql} on the search path; is its schema missing?"
+            f"{where}: there is no function {model.sql} that this role can see; is its schema missing?"
         )
     count = len(prediction.inputs)
     for row in rows:

@@ -49,7 +49,7 @@ SELECT t.trigger_name AS `name`, '' AS `function`, t.action_timing = 'BEFORE' AS
        '' AS `columns`, CONCAT(t.action_timing, ' UPDATE FOR EACH ROW ', t.action_statement) AS definition
 FROM information_schema.triggers t
 WHERE t.event_object_schema = :schema AND t.event_object_table = :name AND t.event_manipulation = 'UPDATE'
-ORDER BY t.action_timing DESC, t.action_order
+ORDER BY t.action_timing = 'BEFORE' DESC, t.action_order
 
 -- name: find_function
 -- The function of that name; a scalar is all that a function of MySQL answers.

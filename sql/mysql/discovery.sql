@@ -38,4 +38,4 @@ ORDER BY r.routine_name
 SELECT CONCAT(t.event_object_schema, '.', t.event_object_table) AS table_oid, t.trigger_name AS `name`, t.action_timing = 'BEFORE' AS `before`,
        t.action_statement AS source, CONCAT('DROP TRIGGER ', {{ identifier("t.trigger_schema") }}, '.', {{ identifier("t.trigger_name") }}, ';') AS removal
 FROM information_schema.triggers t WHERE t.event_manipulation = 'INSERT' AND t.event_object_schema NOT IN ('mysql', 'sys')
-ORDER BY t.event_object_schema, t.event_object_table, t.action_timing DESC, t.action_order
+ORDER BY t.event_object_schema, t.event_object_table, t.action_timing = 'BEFORE' DESC, t.action_order

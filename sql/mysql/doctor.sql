@@ -21,8 +21,12 @@ FROM information_schema.tables t WHERE t.table_name = :name AND t.table_schema =
 -- Reads no row: the server tells whether this account may not read the table, or sees none of that name.
 SELECT 1 FROM {{ relation }} LIMIT 0
 
+-- name: try_column
+-- The same for a column, which is hidden from who may do nothing with it.
+SELECT c.{{ column|id }} FROM {{ relation }} AS c LIMIT 0
+
 -- name: find_column_privileges
--- What this account, with its active roles, may do with each column of the table; columns that it may not even see are missing.
+-- What this account, with its active roles, may do with each column of the table, of those that it sees.
 SELECT c.column_name AS `name`, {{ identifier("c.column_name") }} AS quoted,
        FIND_IN_SET('select', c.privileges) > 0 AS readable, FIND_IN_SET('update', c.privileges) > 0 AS writable
 FROM information_schema.columns c WHERE CONCAT(c.table_schema, '.', c.table_name) = :oid ORDER BY c.ordinal_position
@@ -70,11 +74,12 @@ LEFT JOIN information_schema.views v ON v.table_schema = t.table_schema AND v.ta
 WHERE t.table_schema = :schema AND t.table_name = :name
 
 -- name: find_old_snapshots
--- Transactions whose snapshot keeps old row versions from being purged, on the whole server; the oldest first.
-SELECT x.trx_mysql_thread_id AS pid, NULL AS gid, p.user AS role, NULL AS application, LOWER(p.command) AS state,
+-- Transactions that keep old row versions from being purged, prepared ones included; the oldest first.
+SELECT x.trx_mysql_thread_id AS pid, CASE x.trx_mysql_thread_id WHEN 0 THEN 'of XA RECOVER' END AS gid, p.user AS role, NULL AS application, LOWER(p.command) AS state,
        TIMESTAMPDIFF(SECOND, x.trx_started, NOW()) AS seconds
 FROM information_schema.innodb_trx x LEFT JOIN information_schema.processlist p ON p.id = x.trx_mysql_thread_id
-WHERE x.trx_mysql_thread_id <> CONNECTION_ID() AND x.trx_started < NOW() - INTERVAL :older_than SECOND
+WHERE x.trx_mysql_thread_id <> CONNECTION_ID() AND (p.id IS NOT NULL OR x.trx_mysql_thread_id = 0)
+  AND x.trx_started < NOW() - INTERVAL :older_than SECOND
 ORDER BY x.trx_started LIMIT 5
 
 -- name: find_history

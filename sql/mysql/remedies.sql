@@ -34,10 +34,10 @@ KILL {{ pid }}
 -- What makes the binary log take the rows that a statement changed instead of the statement.
 SET GLOBAL binlog_format = ROW
 
--- name: trust_creators
--- What lets others than SUPER make triggers while a binary log is written.
-SET GLOBAL log_bin_trust_function_creators = ON
-
 -- name: mend_view
 -- What lets `rowscore apply` make the view anew, so that it checks its reader's rights.
 DROP VIEW {{ view }}
+
+-- name: end_prepared
+-- What ends a prepared transaction, once XA ROLLBACK names one of those that this lists.
+XA RECOVER

@@ -16,7 +16,7 @@ WHERE {{ waiting(keys, "c", state, claims) }}{% if where %} AND ({{ where }}) IS
 ORDER BY {{ key_list(keys, "c") }} LIMIT :limit {{ "LOCK IN SHARE MODE" if mariadb else "FOR SHARE" }} SKIP LOCKED
 
 -- name: write_rows
--- The guarded write: locks first, stepping over rows that others hold; the LIMIT keeps the derived table from being merged.
+-- The guarded write: locks first, stepping over rows that others hold; the LIMIT keeps the derived table unmerged.
 UPDATE (SELECT v.* FROM {{ answers(keys, outputs, fingerprint_type) }} AS v
         STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ same_key(keys, "c", "v") }}
         WHERE {{ guard("c", state, claims, fingerprint) }} LIMIT 18446744073709551615

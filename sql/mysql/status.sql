@@ -18,7 +18,7 @@ FROM information_schema.tables t WHERE t.table_schema = :schema AND t.table_name
 SELECT c.{{ state|id }} AS state, COUNT(*) AS `rows` FROM {{ table }} AS c {{ by_pending(pending_index) }} GROUP BY c.{{ state|id }}
 
 -- name: estimate_state
--- EXPLAIN's estimate of the rows in one state by two dives into the pending index, which MySQL spares for a SELECT of rows.
+-- EXPLAIN's estimate of the rows in a state by dives into the pending index, which MySQL spares unless they are counted.
 EXPLAIN FORMAT=TRADITIONAL SELECT COUNT(*) FROM {{ table }} AS c {{ by_pending(pending_index) }}
 WHERE c.{{ state|id }} BETWEEN {{ one.value }} AND {{ one.value }}
 

@@ -37,3 +37,7 @@ SELECT pg_terminate_backend({{ pid }})
 -- name: mend_view
 -- What makes the view check its reader's rights.
 ALTER VIEW {{ view }} SET (security_invoker = true)
+
+-- name: end_prepared
+-- What ends a prepared transaction.
+ROLLBACK PREPARED '{{ gid }}'

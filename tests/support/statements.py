@@ -8,7 +8,7 @@ from tests.support.applied import prediction
 from worker.answers import OutputKind, OutputType
 from worker.function import Function
 from worker.materialisation import Materialisation, Output
-from worker.table import Column, Table
+from worker.table import Column, Table, UniqueKey
 
 
 def column(name: str, sql_type: str, number: int) -> Column:
@@ -18,7 +18,7 @@ def column(name: str, sql_type: str, number: int) -> Column:
     return Column(*known, exact=True, native=native, moves=False, unfit=False)
 
 
-def sample(**overrides: Any) -> Materialisation:
+def sample(dialect: str = "postgresql", **overrides: Any) -> Materialisation:
     """A prediction with a key of two columns, two outputs and a function, resolved by hand."""
     asked = prediction(
         **{
@@ -30,9 +30,9 @@ def sample(**overrides: Any) -> Materialisation:
     )
     columns = [column("region", "text", 1), column("id", "bigint", 2), column("a", "double precision", 3)]
     columns += [column("b", "integer", 4), column("note", "text", 5)]
-    table = Table(
-        1, "public", "items", "r", False, False, "app", 0, {item.name: item for item in columns}, (), (), ()
-    )
+    keys = (UniqueKey("PRIMARY", True, ("region", "id"), True),)
+    named = {item.name: item for item in columns}
+    table = Table(1, "public", "items", "r", False, False, "app", 0, named, keys, (), ())
     outputs = (
         Output("p", "float8", "double precision", OutputType(OutputKind.FLOAT), "double precision"),
         Output("label", "text", "text", OutputType(OutputKind.TEXT), "text"),
@@ -40,4 +40,4 @@ def sample(**overrides: Any) -> Materialisation:
     function = Function(1, '"public"."predict"', "public.predict", "answers", ('"p"', '"label"'), 1, False, True, "v",
                         "u", 100.0, "plpgsql", "")  # fmt: skip
     types = ("double precision",) * len(asked.inputs)
-    return Materialisation(asked, table, tuple(columns[:2]), outputs, types, function, "postgresql")
+    return Materialisation(asked, table, tuple(columns[:2]), outputs, types, function, dialect)

@@ -19,15 +19,17 @@ from worker.states import RowState
 ODD = "note LIKE '%:x' AND a::text <> ':y!b' AND b % 2 = 0 AND note <> '{{ c }} {% d %} %(e)s %s \x02'"
 
 
+DIALECTS = ("postgresql", "mysql", "mariadb")
 STATEMENTS = sql.load("postgresql")
 CONTEXT = sample().context
+NAMES = [(dialect, name) for dialect in DIALECTS for name in sorted(sql.load(dialect))]
 # What a statement needs over and above the prediction's own context.
 EXTRA: dict[str, Any] = {
     "claims": RowState.PENDING, "guarded": True, "everything": False, "unheld": False, "pending": True,
     "start": "after", "cap": "before", "upper": True, "expressions": ["a", "b"], "arrived_at": "a",
     "existing": 4, "columns": [],
     "trigger": "t", "index": "i", "schema": "public", "view": "v", "comment": "'c'", "column": "a", "live": False,
-    "anchor": False, "relation": "r", "wanted": "w",
+    "anchor": False, "one": RowState.EXISTING, "zoned": False, "relation": "r", "wanted": "w",
 }  # fmt: skip
 # Rendered by `apply` and `explain` for each object, with words of their own; their own tests run them.
 DDL = {
@@ -36,36 +38,40 @@ DDL = {
     "drop_columns", "drop_pending_index",
     "drop_staleness_function", "explain_plan", "explain_text", "grant_view", "in_transaction",
     "set_pending_default", "staleness_body",
-    "allow_writes", "end_session", "grant_function", "grant_own_schema", "grant_own_tables", "grant_read",
-    "grant_read_all", "grant_sessions", "grant_write", "mend_view",
+    "allow_writes", "end_prepared", "end_session", "explain_access", "grant_function", "grant_missing",
+    "grant_own_schema", "grant_own_tables", "grant_read", "grant_read_all", "grant_sessions", "grant_write",
+    "mend_view", "alone", "allow_null", "comment_column",
 }  # fmt: skip
 _DRIVER_PLACEHOLDER = re.compile(r"(?<!%)%\((\w+)\)([sb])")
 
 
-@pytest.mark.parametrize("name", sorted(STATEMENTS))
-def test_each_says_what_it_is_for_in_one_line(name: str) -> None:
-    statement = STATEMENTS[name]
+@pytest.mark.parametrize(("dialect", "name"), NAMES)
+def test_each_says_what_it_is_for_in_one_line(dialect: str, name: str) -> None:
+    statement = sql.load(dialect)[name]
     assert statement.name == name
     assert 10 < len(statement.purpose) <= 120
     assert statement.purpose[0].isupper()
     assert statement.purpose.rstrip().endswith(".")
     assert statement.text.strip()
-    assert not statement.text.rstrip().endswith(";") or name == "in_transaction", "the driver ends it"
+    assert not statement.text.rstrip().endswith(";") or name in ("alone", "in_transaction"), (
+        "the driver ends it"
+    )
 
 
-def test_no_statement_is_hidden_by_a_head_that_is_not_one() -> None:
+@pytest.mark.parametrize("folder", ["postgresql", "mysql"])
+def test_no_statement_is_hidden_by_a_head_that_is_not_one(folder: str) -> None:
     """A head that lacks its purpose would make its statement the tail of the one before."""
-    for entry in resources.files("sql").joinpath("postgresql").iterdir():
+    for entry in resources.files("sql").joinpath(folder).iterdir():
         if entry.name.endswith(".sql"):
             text = entry.read_text(encoding="utf-8")
             heads = re.findall(r"^--\s*name\b.*", text, re.MULTILINE)
-            assert len(heads) == sum(f"-- name: {name}\n" in text for name in STATEMENTS)
+            assert len(heads) == sum(f"-- name: {name}\n" in text for name in sql.load(folder))
 
 
-@pytest.mark.parametrize("name", sorted(set(STATEMENTS) - DDL))
-def test_each_renders_and_binds_every_value(name: str) -> None:
-    statement = STATEMENTS[name]
-    text = statement.render(**{**CONTEXT, **EXTRA})
+@pytest.mark.parametrize(("dialect", "name"), [item for item in NAMES if item[1] not in DDL])
+def test_each_renders_and_binds_every_value(dialect: str, name: str) -> None:
+    statement = sql.load(dialect)[name]
+    text = statement.render(**{**sample(dialect).context, **EXTRA})
     named = set(re.findall(r"(?<![:\w]):([a-z]\w*)", statement.text))
     bound = {match[1] for match in _DRIVER_PLACEHOLDER.finditer(text)}
     assert named <= bound

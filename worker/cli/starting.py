@@ -104,10 +104,10 @@ def _url(asked: str | None) -> str:
 
     url = asked or os.environ.get(_VARIABLE)
     if not url and is_terminal(sys.stdin):
-        url = str(typer.prompt("Database URL (postgresql://user@host:5432/name)", err=True))
+        url = str(typer.prompt("Database URL (postgresql://user@host:5432/name or mysql://...)", err=True))
     if not url:
         raise ConfigurationError(
-            f"which database? Set ${_VARIABLE}, or give --database postgresql://user@host:5432/name"
+            f"which database? Set ${_VARIABLE}, or give --database postgresql://user@host:5432/name or mysql://..."
         )
     return resolve_secret(url, "--database")
 

@@ -46,20 +46,33 @@ def show_sql(
     session = session_of(context)
     output = session.output(as_json)
     if statement is None:
-        _list(output)
+        _list(session, output)
     else:
         _print_one(session, output, statement, prediction)
 
 
-def _list(output: Output) -> None:
+def _list(session: Session, output: Output) -> None:
     import sql
 
-    known = sql.load("postgresql")
+    known = sql.load(_dialect(session))
     if not output.as_json:
         width = max(map(len, known))
         for name in sorted(known):
             output.say(f"{name.ljust(width)}  {known[name].purpose}")
     output.document({name: known[name].purpose for name in sorted(known)})
+
+
+def _dialect(session: Session) -> str:
+    """The configured database's, as its URL has it; PostgreSQL's where there is no file yet, or no URL."""
+    from worker.database import normalise_url
+    from worker.errors import ConfigurationError
+
+    try:
+        configuration = session.configuration()
+        first = next(iter(configuration.predictions.values()))
+        return normalise_url(configuration.database_url(first)).get_backend_name()
+    except ConfigurationError:
+        return "postgresql"
 
 
 def _print_one(session: Session, output: Output, name: str, prediction: str | None) -> None:
@@ -99,6 +112,8 @@ def _rendered(statement: Any, materialisation: Any) -> str:
         "unheld": False,
         "everything": False,
         "arrived_at": materialisation.prediction.arrived_at,
+        "zoned": True,
+        "one": RowState.EXISTING,
     }
     try:
         text: str = statement.show(**materialisation.context, **usual)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import sql
@@ -18,8 +19,14 @@ from worker.state import PREFIX
 from worker.table import listed
 
 _AWS_FUNCTION = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock))\.(\w+)", re.IGNORECASE)
-
 _OWN = ("alembic_version", "batch", "circuit", "failure", "learned", "lease", "prediction", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """A column that the catalogue does not show."""
+
+    quoted: str
 
 
 def locate_table(transaction: Transaction, prediction: Prediction) -> Any | None:
@@ -71,9 +78,16 @@ def check_table_privileges(
     own = [name for name in roles_of(prediction) if name in columns]
     read = [*key, *(item.column for item in prediction.inputs if item.column), *own]
     read += [prediction.arrived_at] if prediction.arrived_at else []
-    unread = _quoted(columns, (name for name in read if name in columns and not columns[name].readable))
-    unwritten = _quoted(columns, (name for name in own if not columns[name].writable))
     target = located.target
+    hidden = _hidden_columns(transaction, target, [*read, *roles_of(prediction)], columns)
+    unread = _quoted(
+        columns | hidden,
+        (name for name in [*read, *hidden] if name in hidden or _lacks(columns, name, "readable")),
+    )
+    unwritten = _quoted(
+        columns | hidden,
+        (name for name in roles_of(prediction) if name in hidden or _lacks(columns, name, "writable")),
+    )
     if unread:
         message = f"role {server.role} may not read {unread} of {target}"
         yield error("privileges", message, server.remedy("grant_read", columns=unread, target=target))
@@ -83,6 +97,29 @@ def check_table_privileges(
     if not unread and not unwritten:
         what = "read the inputs and write rowscore's columns" if own else "read the inputs"
         yield ok("privileges", f"role {server.role} may {what} of {target}")
+
+
+def _lacks(columns: dict[str, Any], name: str, right: str) -> bool:
+    return name in columns and not getattr(columns[name], right)
+
+
+def _hidden_columns(
+    transaction: Transaction, target: str, names: Iterable[str], columns: dict[str, Any]
+) -> dict[str, Any]:
+    """Columns that are there and not shown, where a server hides what a role may do nothing with."""
+    statements = sql.load(transaction.capabilities.dialect)
+    if "try_column" not in statements:
+        return {}
+    dialect = transaction.capabilities.dialect
+    return {
+        name: _Hidden(sql.quote(name, dialect))
+        for name in dict.fromkeys(names)
+        if name not in columns
+        and isinstance(
+            refusal_of(transaction, statements["try_column"].render(column=name, relation=target)),
+            PrivilegeError,
+        )
+    }
 
 
 def _quoted(columns: dict[str, Any], names: Iterable[str]) -> str:

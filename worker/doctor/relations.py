@@ -67,11 +67,22 @@ def check_applied(transaction: Transaction, m: Materialisation) -> Findings:
         )
         yield error(subject, message, f"{command}, if this file is the newer one")
         return
+    if not sees_all(transaction, m):
+        hidden = "only who may `apply` sees whether it would change anything"
+        yield ok(subject, f"definition {known.definition_hash}; {hidden}")
+        return
     titles = list(planned(transaction, m))
     if titles:
         yield warning(subject, "; ".join(titles), command)
     else:
         yield ok(subject, f"definition {known.definition_hash}, nothing to change")
+
+
+def sees_all(transaction: Transaction, m: Materialisation) -> bool:
+    """Whether the catalogue shows this role what `apply` made, or hides triggers and views that it may not change."""
+    if "find_missing_grants" not in sql.load(m.dialect):
+        return True
+    return not read_facts(transaction, m).abilities.missing
 
 
 def planned(transaction: Transaction, m: Materialisation) -> Iterator[str]:
@@ -129,7 +140,9 @@ def check_view(transaction: Transaction, m: Materialisation, server: Server) -> 
     statement = sql.load(m.dialect)["find_view_rights"].render()
     view = transaction.row(statement, schema=address[0], name=address[1])
     target = ".".join(sql.quote(part, m.dialect) for part in address)
-    if view is None:
+    if view is None and not sees_all(transaction, m):
+        yield ok(subject, f"role {server.role} does not see {label}")
+    elif view is None:
         yield warning(subject, f"{label} is missing", f"rowscore apply {m.name}")
     elif not view.is_view:
         yield error(subject, f"{label} is not a view", "name another one with `view`")

@@ -128,7 +128,10 @@ def check_snapshots(transaction: Transaction, server: Server, older_than: float 
 def _old_snapshot(row: Any, server: Server) -> tuple[str, str]:
     """What to say of a transaction that has been open for long, and what ends it."""
     if row.gid is not None:
-        who, end = f"prepared transaction {row.gid} ({row.role})", f"ROLLBACK PREPARED '{row.gid}';"
+        who, end = (
+            f"prepared transaction {row.gid} ({row.role or 'no session'})",
+            server.remedy("end_prepared", gid=row.gid),
+        )
     else:
         name = row.application or "no name"
         who = f"session {row.pid} ({row.role}, {name}, {row.state})"
