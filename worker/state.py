@@ -60,6 +60,8 @@ def _alone(transaction: Transaction, lock_timeout: str) -> Iterator[None]:
         raise LockTimeoutError("another rowscore apply or remove is at work")
     try:
         yield
+        if "keep_plans" in statements:
+            transaction.execute(statements["keep_plans"].render())
     finally:
         if "unlock_plans" in statements:
             transaction.value(statements["unlock_plans"].render())

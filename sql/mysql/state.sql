@@ -15,6 +15,10 @@ SELECT version_num FROM rowscore_alembic_version
 -- One at a time migrates, applies or removes; DDL commits, so the lock is the session's and is given back by name.
 SELECT GET_LOCK(CONCAT('rowscore.', LEFT(SHA2(DATABASE(), 256), 48)), :patience)
 
+-- name: keep_plans
+-- Before the lock is given back, which is not the transaction's: whoever gets it next must see what was done.
+COMMIT
+
 -- name: unlock_plans
 -- Gives the lock back.
 SELECT RELEASE_LOCK(CONCAT('rowscore.', LEFT(SHA2(DATABASE(), 256), 48)))
