@@ -31,6 +31,10 @@ Key = tuple[str, ...]
 # over a million of them): resting for twenty times its cost keeps it to 5 % of the time.
 WRAP_REST = 20.0
 
+# A window that is not full ends the pass, whatever comes after: rows keep coming, and one that committed late
+# behind the cursor would wait for a moment of silence.
+LOOK_BACK_REST = 0.5  # seconds between two passes where the first is ended for this reason alone
+
 # A window that was taken over so often may be what kills its workers: halve it until the row stands alone.
 SPLIT_AFTER = 2
 
@@ -90,6 +94,11 @@ def bind_key(name: str, key: Key) -> dict[str, str]:
 def may_wrap(since_last: float | None, cost: float) -> bool:
     """Whether the walk back to the beginning is affordable again; both in seconds."""
     return since_last is None or since_last >= WRAP_REST * cost
+
+
+def may_look_back(since_last: float | None, cost: float) -> bool:
+    """Whether a pass may end though rows lie ahead, so that those behind the cursor wait no longer; both in seconds."""
+    return may_wrap(since_last, cost) and (since_last is None or since_last >= LOOK_BACK_REST)
 
 
 class Leases:
@@ -156,7 +165,10 @@ class Leases:
             found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
             if found is None:
                 return _EndOfPass(run.id, _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
-            window, count = found
+            window, count, last = found
+            ends = last and kind is RunKind.DRAIN and first is None
+            if ends and may_look_back(run.since_wrap, run.wrap_seconds):
+                return _EndOfPass(run.id, _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
             token = run.token + 1
             transaction.execute(
                 self._sql("hand_out_lease"),
@@ -174,8 +186,11 @@ class Leases:
         first: Key | None,
         *,
         crowded: bool,
-    ) -> tuple[Window, int] | None:
-        """The next rows that no live lease covers. Leases end without the run's lock, so each step looks anew."""
+    ) -> tuple[Window, int, bool] | None:
+        """The next rows that no live lease covers, how many, and whether the walk ended with them.
+
+        Leases end without the run's lock, so each step looks anew.
+        """
         start, position = ("at", first) if first is not None else ("after", _key(run.pos))
         while True:
             bounds = bind_key("start", position) if position is not None else {}
@@ -186,8 +201,10 @@ class Leases:
                 continue
             cap = _key(ahead.lo) if ahead is not None else None
             found = self._probe(transaction, kind, rows, (start, position), ("before", cap), _key(run.upper))
-            if found is not None or ahead is None:
-                return found
+            if found is not None:
+                return *found, ahead is None and found[1] < rows
+            if ahead is None:
+                return None
             start, position = "after", _key(ahead.hi)
 
     def _probe(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Connect
-from tests.support.databases import Session, is_postgresql, own, session, waiting_sessions
+from tests.support.databases import Session, ago, is_postgresql, own, session, waiting_sessions
 from tests.support.deadlines import eventually
 from tests.support.dying import children, lease_all
 from tests.support.predictions import (
@@ -96,11 +96,12 @@ class Workers:
         """Mark at most as many rows as the lease speaks of, as a batch does, and end the lease."""
         self.held[worker].remove(lease)
         due = "SELECT id FROM items WHERE churn_state = 0 AND id BETWEEN %s AND %s ORDER BY id LIMIT %s"
+        due += " FOR UPDATE SKIP LOCKED"
         change = "churn_state = 1, p = coalesce(p, 0) + 1"
         connection.execute(
             f"UPDATE items SET {change} FROM ({due}) AS due WHERE items.id = due.id"
             if is_postgresql(connection)
-            else f"UPDATE items JOIN ({due}) AS due ON items.id = due.id SET {change}",
+            else f"UPDATE ({due}) AS due STRAIGHT_JOIN items FORCE INDEX (PRIMARY) ON items.id = due.id SET {change}",
             [lease.window.lo[0], lease.window.hi[0], lease.rows],
         )
         with self.database.transaction() as transaction:
@@ -149,6 +150,40 @@ def test_live_windows_are_disjoint_and_no_row_is_lost(database_url: str, connect
         left = set(states(application)) - {SCORED}
         assert left <= {RowState.FAILED.value}, "only a row whose workers died again and again is not scored"
         assert application.execute(f"SELECT count(*) FROM {own(application, 'lease')}").fetchone() == (0,)
+
+
+def test_a_row_that_committed_late_waits_for_no_pause_in_the_traffic(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    with opened(configuration(database_url)) as engine:
+        applied(engine)
+        add_items(application, 10)
+        late = connect(autocommit=False)
+        late.execute("INSERT INTO items (id, a, b) VALUES (11, 1, 2)")
+        workers = Workers(engine, 1)
+
+        def window_after(keys: range, rows: int) -> tuple[str, str]:
+            for key in keys:
+                insert(application, key)
+            lease = workers.acquire(0, rows)
+            assert isinstance(lease, Lease)
+            workers.finish(application, 0, lease)
+            return lease.window.lo[0], lease.window.hi[0]
+
+        assert window_after(range(12, 21), 100) == ("1", "20")
+        late.commit()
+        run = own(application, "run")
+        application.execute(f"UPDATE {run} SET wrapped_at = {ago(application, -60)}")
+        assert window_after(range(21, 24), 100) == ("21", "23"), "the walk from the beginning is rationed"
+        application.execute(f"UPDATE {run} SET wrapped_at = {ago(application, 60)}")
+        assert window_after(range(24, 30), 3) == ("24", "26"), (
+            "a full window is no end: the rows ahead come first"
+        )
+        assert window_after(range(30, 31), 100) == ("11", "30"), (
+            "traffic goes on, and yet the late row is seen"
+        )
 
 
 def test_processes_that_lease_at_once_share_the_keys_without_overlap(

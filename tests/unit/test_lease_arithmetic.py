@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.leases import SPLIT_AFTER, WRAP_REST, Lease, Window, bind_key, may_wrap
+from worker.leases import (
+    LOOK_BACK_REST,
+    SPLIT_AFTER,
+    WRAP_REST,
+    Lease,
+    Window,
+    bind_key,
+    may_look_back,
+    may_wrap,
+)
 from worker.states import RunKind
 
 
@@ -23,6 +32,14 @@ def test_the_first_walk_is_always_affordable() -> None:
 def test_walks_take_at_most_a_twentieth_of_the_time(since_last: float, cost: float) -> None:
     assert may_wrap(since_last, cost) == (since_last >= WRAP_REST * cost)
     assert may_wrap(WRAP_REST * cost, cost)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e4))
+def test_a_pass_is_cut_short_only_where_the_walk_is_affordable_and_not_all_the_time(
+    since_last: float, cost: float
+) -> None:
+    assert may_look_back(since_last, cost) == (since_last >= max(LOOK_BACK_REST, WRAP_REST * cost))
+    assert may_look_back(None, cost)
 
 
 @pytest.mark.parametrize(
