@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 Row = tuple[Any, ...]
+_SAMPLE = 100  # rows
 
 
 def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
@@ -16,14 +17,15 @@ def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
     The positions are None where no row is there twice. Python holds 1, 1.0 and True for equal, and 0.0 and
     -0.0; here they differ. Rows that Python holds for different (two NaNs) may be told apart or not.
 
-    5,000 rows of 20 columns: 0.7 ms without equal rows, 4 ms with them (20 ms with decimals or dates).
+    5,000 rows of 20 columns: 0.2 ms where one column tells them all apart, 0.9 ms where it takes several, 4 ms with
+    equal rows among them (20 ms with decimals or dates).
     """
     try:
-        if len(set(rows)) == len(rows):
+        if _one_column_differs(rows) or len(set(rows)) == len(rows):
             return rows, None
     except TypeError:  # lists and dictionaries cannot be hashed
         pass
-    keys = list(map(_exact, rows))
+    keys = list(map(exact, rows))
     numbers: dict[Hashable, int] = {}
     positions = [numbers.setdefault(key, len(numbers)) for key in keys]
     if len(numbers) == len(rows):
@@ -34,7 +36,16 @@ def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
     return list(first.values()), positions
 
 
-def _exact(row: Row) -> Hashable:
+def _one_column_differs(rows: Sequence[Row]) -> bool:
+    """Whether the column that differs in each of the first rows does so in all: cheaper to ask than for whole rows."""
+    sample = rows[:_SAMPLE]
+    for place, values in enumerate(zip(*sample, strict=True)):
+        if len(set(values)) == len(sample):
+            return len({row[place] for row in rows}) == len(rows)
+    return False
+
+
+def exact(row: Row) -> Hashable:
     """A key that is equal only for rows that are alike to the last bit and type.
 
     marshal writes the plain types exactly, lists and dictionaries among them, three times as fast as anything

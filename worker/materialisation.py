@@ -95,8 +95,23 @@ class Materialisation:
         return tuple(read(expression, sql_type) for (_, expression), sql_type in pairs)
 
     @cached_property
+    def versioned(self) -> bool:
+        """Whether the row's own version tells that its inputs are those that were scored.
+
+        It costs nothing (0.7 µs a row less than a fingerprint of 20 columns), but says "changed" of any UPDATE: then
+        the worker compares the inputs themselves (`rows.write`), which it has only where it calls the model. An
+        expression may depend on more than the row.
+        """
+        calls_here = not isinstance(self.prediction.model, SqlModel)
+        plain = all(item.column is not None for item in self.prediction.inputs) and not self.prediction.where
+        return calls_here and plain and self.table.versioned
+
+    @cached_property
     def fingerprint(self) -> tuple[str, str]:
         """The expression that tells whether a row's inputs are still those that were scored, and its type."""
+        version = capabilities_of(self.dialect).row_version
+        if self.versioned and version is not None:
+            return version
         parts = [expression for _, expression in self.inputs]
         if self.prediction.where:
             parts.append(f"(({self.prediction.where}) IS TRUE)")

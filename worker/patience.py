@@ -5,13 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from worker.errors import ServiceTimeoutError, ServiceUnavailableError, ThrottledError
 
 _Result = TypeVar("_Result")
+
+
+class Repeating(Retrying):
+    """Tenacity's loop without the cycle of references that it leaves behind.
+
+    It keeps the last call's steps, which keep it, and with them the call's arguments: a batch's rows lay in memory
+    until the garbage collector came, which took 0.6 µs a row.
+    """
+
+    def __call__(self, fn: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
+        """See tenacity."""
+        try:
+            return super().__call__(fn, *args, **kwargs)
+        finally:
+            self.iter_state.reset()
 
 
 class StoppedError(Exception):
@@ -57,7 +72,7 @@ class Patience:
             StoppedError: `stop` was set while waiting.
         """
         course = _Course(self, stop, note)
-        return Retrying(
+        return Repeating(
             retry=retry_if_exception(_is_repeatable),
             wait=course.wait,
             stop=course.is_over,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.answers import OutputKind
 from worker.database import Transaction
+from worker.distinct import exact
 from worker.errors import LockTimeoutError
 from worker.leases import Key, Lease, Window, bind_key
 from worker.materialisation import Materialisation
@@ -52,6 +53,7 @@ class Taken:
 
 
 NOTHING = Taken((), [], [])
+_LOOKS = 3  # at rows that changed between the read and the write, and again between that look and its write
 PLAIN = (
     OutputKind.FLOAT,
     OutputKind.INTEGER,
@@ -164,17 +166,67 @@ def write(
     capabilities = transaction.capabilities
     steps_over = past_locks and not capabilities.locks_first
     sql = m.render("write_rows_past_locks" if steps_over else "write_rows", claims=claims)
-    convert = capabilities.sent_value
+    count = _write(transaction, m, sql, taken, answers, sent=sent)
+    if m.versioned and count < len(answers):
+        count += _write_unchanged(transaction, m, sql, claims, taken, answers)
+    held = capabilities.locks_first and not past_locks and count < len(answers)
+    if held and count_waiting(transaction, m, claims, taken):
+        raise LockTimeoutError("another session holds rows of the batch")
+    return count
+
+
+def _write(
+    transaction: Transaction,
+    m: Materialisation,
+    sql: str,
+    taken: Taken,
+    answers: Sequence[Answer],
+    *,
+    sent: bool,
+) -> int:
+    """One guarded write; returns how many rows it changed."""
+    convert = transaction.capabilities.sent_value
     columns = _identity(m, taken)
     for place, (output, column) in enumerate(zip(m.outputs, zip(*answers, strict=True), strict=True), 1):
         plain = sent or output.kind.kind in PLAIN
         values = list(column) if plain else [convert(value, output.kind) for value in column]
         columns[f"o{place}"] = values, output.sent
-    count = transaction.execute_binary(sql, {**capabilities.bind_columns(columns), **_version(m)})
-    held = capabilities.locks_first and not past_locks and count < len(answers)
-    if held and count_waiting(transaction, m, claims, taken):
-        raise LockTimeoutError("another session holds rows of the batch")
+    return transaction.execute_binary(sql, {**_bound(transaction, columns), **_version(m)})
+
+
+def _write_unchanged(
+    transaction: Transaction,
+    m: Materialisation,
+    sql: str,
+    claims: RowState,
+    taken: Taken,
+    answers: Sequence[Answer],
+) -> int:
+    """Write to the rows of which another column was changed since they were read; returns how many they were."""
+    count = 0
+    for _ in range(_LOOKS):
+        current = _current(transaction, m, claims, taken)
+        if not current:
+            break
+        places = list(current)
+        unchanged = replace(taken.pick(places), fingerprints=list(current.values()))
+        count += _write(transaction, m, sql, unchanged, [answers[place] for place in places], sent=False)
     return count
+
+
+def _current(transaction: Transaction, m: Materialisation, claims: RowState, taken: Taken) -> dict[int, Any]:
+    """By place the versions that rows have now which were changed since they were read, but for their inputs."""
+    found = transaction.fetch_binary(
+        m.render("changed_rows", claims=claims), _bound(transaction, _identity(m, taken))
+    )
+    width = len(m.key)
+    changed = {tuple(map(str, row[:width])): row for row in found}
+    return {
+        place: row[width]
+        for place in range(len(taken))
+        if (row := changed.get(taken.key(place))) is not None
+        and exact(row[width + 1 :]) == exact(taken.values[place])
+    }
 
 
 def unanswered(transaction: Transaction, m: Materialisation, keys: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -205,6 +257,10 @@ def fail(
     if not failures:
         return 0
     guarded = None not in taken.fingerprints
+    if m.versioned and any(taken.values):
+        current = _current(transaction, m, claims, taken)
+        versions = [current.get(place, version) for place, version in enumerate(taken.fingerprints)]
+        taken = replace(taken, fingerprints=versions)
     identity = _identity(m, taken) | ({} if guarded else {"f": ([None] * len(taken), m.fingerprint[1])})
     statement = "lock_failed" if transaction.capabilities.locks_first else "mark_failed"
     found = transaction.fetch_binary(

@@ -86,6 +86,7 @@ class Table:
     unique_keys: tuple[UniqueKey, ...]
     partitions: tuple[Partition, ...]
     triggers: tuple[Trigger, ...]
+    versioned: bool = False  # each row carries a version of its own that every UPDATE of it changes
 
     @property
     def partitioned(self) -> bool:
@@ -189,6 +190,7 @@ def read_table(transaction: Transaction, schema: str | None, name: str, where: s
         ),
         partitions=tuple(read("find_partitions", Partition)),
         triggers=tuple(read("find_triggers", Trigger)),
+        versioned=bool(found.versioned),
     )
 
 

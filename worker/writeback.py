@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from worker import errors, rows
 from worker.bisection import isolate
@@ -21,6 +21,7 @@ from worker.database import Database, Transaction
 from worker.leases import Lease, Leases, share_prediction
 from worker.materialisation import Materialisation
 from worker.models.protocol import Answer, RowFailure
+from worker.patience import Repeating
 from worker.rows import Taken
 
 Outcome = Answer | RowFailure | None
@@ -229,7 +230,7 @@ class _Work:
         self.refused = 0
         whole = len(answered) == len(taken)
         self.taken_answers = taken if whole else taken.pick(answered)
-        self.answers: list[Any] = [outcomes[place] for place in answered]
+        self.answers: list[Any] = list(outcomes) if whole else [outcomes[place] for place in answered]
         self.taken_failures = taken.pick(failed)
         self.failures: list[Any] = [outcomes[place] for place in failed]
 
@@ -255,14 +256,16 @@ class _Work:
 
 def _sorted(outcomes: Sequence[Outcome]) -> tuple[list[int], list[int], Sequence[Outcome]]:
     """The places of answers and of failures, and the outcomes."""
+    if set(map(type, outcomes)) == {tuple}:
+        return list(range(len(outcomes))), [], outcomes
     answered = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, tuple)]
     failed = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, RowFailure)]
     return answered, failed, outcomes
 
 
-def _conflicts() -> Retrying:
+def _conflicts() -> Repeating:
     """A deadlock or serialisation failure is nobody's fault: again, up to five times."""
-    return Retrying(
+    return Repeating(
         retry=retry_if_exception_type(errors.ConflictError),
         stop=stop_after_attempt(5),
         wait=wait_random_exponential(multiplier=0.02, max=0.5),

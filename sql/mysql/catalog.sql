@@ -3,7 +3,7 @@
 SELECT CONCAT(t.table_schema, '.', t.table_name) AS oid, t.table_schema AS `schema`, t.table_name AS `name`,
        CASE WHEN t.table_type LIKE '%VIEW' THEN 'v' WHEN t.engine = 'InnoDB' THEN 'r' ELSE 'e' END AS kind,
        FALSE AS row_security, FALSE AS forced_row_security, SUBSTRING_INDEX(CURRENT_USER(), '@', 1) AS `owner`,
-       TRUE AS visible, CAST(COALESCE(t.table_rows, 0) AS SIGNED) AS estimated_rows
+       TRUE AS visible, CAST(COALESCE(t.table_rows, 0) AS SIGNED) AS estimated_rows, FALSE AS versioned
 FROM information_schema.tables t
 WHERE t.table_schema = COALESCE(:schema, DATABASE()) AND t.table_name = :name
 

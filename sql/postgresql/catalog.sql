@@ -2,8 +2,10 @@
 -- The table's identity and what decides how it may be altered; one row, or none where it does not exist.
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relrowsecurity AS row_security,
        c.relforcerowsecurity AS forced_row_security, pg_get_userbyid(c.relowner) AS owner,
-       pg_table_is_visible(c.oid) AS visible, c.reltuples::bigint AS estimated_rows
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       pg_table_is_visible(c.oid) AS visible, c.reltuples::bigint AS estimated_rows,
+       c.relkind = 'r' AND NOT c.relhassubclass AND coalesce(a.amname = 'heap', false)
+         AND has_column_privilege(c.oid, 'xmin', 'SELECT') AS versioned
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am a ON a.oid = c.relam
 WHERE c.oid = to_regclass(CASE WHEN CAST(:schema AS text) IS NULL THEN quote_ident(:name)
                                ELSE quote_ident(:schema) || '.' || quote_ident(:name) END)
 

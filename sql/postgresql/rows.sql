@@ -23,6 +23,13 @@ UPDATE {{ table }} AS c SET {{ written(outputs, state, states, scored_at, versio
 FROM {{ answers(keys, outputs, fingerprint_type) }} AS v
 WHERE {{ same_key(keys, "c", "v") }} AND {{ guard("c", state, claims, fingerprint) }}
 
+-- name: changed_rows
+-- Of the scored rows that still wait those with another version than was read: some column changed, perhaps no input.
+SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
+
+FROM {{ answers(keys, (), fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
+WHERE CASE WHEN c.{{ state|id }} = {{ claims.value }} THEN {{ fingerprint }} <> v."rowscore$f" ELSE false END
+
 -- name: write_rows_past_locks
 -- The same write after a lock was not granted: lock first, step over what is held (the application never waits for us).
 WITH w AS MATERIALIZED (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -385,3 +387,23 @@ def test_a_mistake_in_a_model_is_not_hidden(concurrency: int) -> None:
 
     with pytest.raises(ZeroDivisionError):
         scored(Doubler(before), range(50), rows_per_call=10, concurrency=concurrency)
+
+
+def test_a_scored_batch_leaves_nothing_to_the_garbage_collector() -> None:
+    class Value(float):
+        """A float that can be referred to weakly."""
+
+    class Forgetful(Doubler):
+        def call(self, batch: Batch) -> list[Answer | RowFailure]:
+            return [(1.0,) for _ in batch.rows]
+
+    def one_batch() -> weakref.ref[Value]:
+        value = Value(1.0)
+        assert scored(Forgetful(), [value]).outcomes == [(1.0,)]
+        return weakref.ref(value)
+
+    gc.disable()
+    try:
+        assert one_batch()() is None, "a cycle keeps the rows: each batch would need memory of its own"
+    finally:
+        gc.enable()

@@ -166,6 +166,7 @@ class MySQL:
         str, str | int
     ] = {}  # FORCE INDEX and STRAIGHT_JOIN stand in the statements themselves
     own_schema: str | None = None
+    row_version: tuple[str, str] | None = None
     locks_first = True
     alteration = _ALTERATION
     counsel = _COUNSEL

@@ -116,7 +116,8 @@ def _array_text(values: Any) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_PACKED = {"bigint": (">i8", 20), "double precision": (">f8", 701)}  # numpy's type, and the element's oid
+# Numpy's type, and the element's oid. The driver reads an xid as the four bytes that it is sent as.
+_PACKED = {"bigint": (">i8", 20), "double precision": (">f8", 701), "xid": ("V4", 28)}
 
 
 class _PackedArray:
@@ -126,7 +127,8 @@ class _PackedArray:
 
     def __init__(self, values: Sequence[Any], dtype: str, oid: int) -> None:
         body = np.empty(len(values), dtype=[("size", ">i4"), ("value", dtype)])
-        body["size"], body["value"] = 8, values
+        raw = np.frombuffer(b"".join(values), dtype) if dtype.startswith("V") else values
+        body["size"], body["value"] = np.dtype(dtype).itemsize, raw
         self.data = struct.pack(">iiIii", 1, 0, oid, len(values), 1) + body.tobytes()
 
 
@@ -275,6 +277,7 @@ class PostgreSQL:
     driver_error: type[Exception] = psycopg.Error
     plan_pins = _PLAN_PINS
     own_schema: str | None = "rowscore"
+    row_version: tuple[str, str] | None = ("c.xmin", "xid")
     locks_first = False
     alteration = _ALTERATION
     counsel = _COUNSEL

@@ -31,6 +31,7 @@ class Capabilities(Protocol):
     driver_error: type[Exception]
     plan_pins: Mapping[str, str | int]
     own_schema: str | None  # where rowscore's own tables are; None: in the connection's database, by a prefix
+    row_version: tuple[str, str] | None  # of a row `c` of a `versioned` table, and its type
     locks_first: bool  # a statement that writes cannot lock and step over rows itself
     alteration: Alteration
     counsel: Counsel
