@@ -1,4 +1,4 @@
-"""The batch controller: how many rows the next claim takes, from how long the last one kept the database busy.
+"""The batch controller: how many rows the next claim takes, from how long the last ones kept the database busy.
 
 Pure arithmetic over plain numbers. Time spent waiting for a model or for locks is never passed in: a controller that
 counts it shrinks to its floor (9.5 hours became 60 to 110 in one project).
@@ -12,6 +12,8 @@ FLOOR = 50
 START = 1000
 GROWTH = 1.5
 BRAKE = 5.0
+MEMORY = 10  # batches
+PERCENTILE = 0.9
 
 
 CALL_GROWTH = 1.05
@@ -38,13 +40,13 @@ class Controller:
         rows: rows of the next claim, between `FLOOR` (or `ceiling`, if that is less) and `ceiling`.
         ceiling: the configured `max_rows_per_claim`; 10,000 rows are locked for 50 ms and cost 8 % less than 5,000 do.
         target: seconds of database time a claim may take (`max_lock_time`).
-        slow: whether the last full batch was over the target.
+        recent: rows and seconds of the last full batches since it last shrank, `MEMORY` of them at most.
     """
 
     rows: int
     ceiling: int
     target: float
-    slow: bool = False
+    recent: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def start(cls, ceiling: int, target: float, learned: int | None = None) -> Controller:
@@ -54,21 +56,28 @@ class Controller:
     def after_batch(self, rows: int, seconds: float) -> Controller:
         """The controller after a batch of `rows` rows that kept the database busy for `seconds`.
 
-        Only a batch that was about full says anything about a full one. Growth is at most x1.5; shrinking is
-        unbounded, but a single slow batch (under 5x the target) is forgiven once: a checkpoint is not a trend.
+        Only a batch that was about full says anything about a full one, and only batches of about this size about the
+        next. Growth is at most x1.5; shrinking is unbounded. The 90th percentile of several batches decides, so one
+        that met a checkpoint changes nothing; one at five times the target is not waited for again.
         """
-        if rows * 2 < self.rows or seconds <= 0:
+        if rows * GROWTH <= self.rows or seconds <= 0:
             return self
-        ratio = self.target / seconds * rows / self.rows
-        if ratio >= 1.0:
-            return replace(self._sized(int(self.rows * min(GROWTH, ratio))), slow=False)
-        if not self.slow and seconds < BRAKE * self.target:
-            return replace(self, slow=True)
-        return replace(self._sized(int(self.rows * ratio)), slow=True)
+        size = self.target / seconds * rows
+        if seconds >= BRAKE * self.target:
+            return self._sized(int(size))
+        recent = (*self.recent, (rows, seconds))[-MEMORY:]
+        steady = replace(self, recent=recent)
+        rates = sorted((taken / spent for taken, spent in recent if taken * GROWTH > self.rows), reverse=True)
+        # By its lower rank: of up to ten batches the slowest one never decides.
+        size = self.target * rates[int(PERCENTILE * (len(rates) - 1))]
+        if size >= self.rows:
+            return replace(self._sized(int(min(self.rows * GROWTH, size))), recent=recent)
+        return self._sized(int(size)) if len(rates) > 1 else steady
 
     def after_abort(self) -> Controller:
         """The controller after a timeout, a deadlock or a serialisation failure: half of it."""
         return self._sized(self.rows // 2)
 
     def _sized(self, rows: int) -> Controller:
-        return replace(self, rows=max(min(FLOOR, self.ceiling), min(rows, self.ceiling)))
+        """That size within its bounds, with no memory of others."""
+        return replace(self, rows=max(min(FLOOR, self.ceiling), min(rows, self.ceiling)), recent=())
