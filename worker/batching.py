@@ -7,7 +7,7 @@ else a function is called once for each row, inside the server.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from worker.capabilities.counsel import Counsel
@@ -24,6 +24,10 @@ _BY_PLACE = (
     re.compile(
         r"\bdetect_sentiment\s*\(.*?,\s*'[\w-]+'(?:::[\w ]+)?\s*,\s*(\d+|NULL)\b", re.IGNORECASE | re.DOTALL
     ),
+)
+_COUNTERS = tuple(
+    f"aurora_ml_{name}_cnt"
+    for name in ("logical_request", "actual_request", "single_request", "retry_request", "cache_hit")
 )
 _LARGEST = "as many rows a call as Aurora thinks best"
 
@@ -75,6 +79,37 @@ def rows_a_call(function: Function, asked: int | None) -> str:
     return _LARGEST if found[1].upper() == "NULL" else f"up to {int(found[1]):,} rows a call"
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What Aurora MySQL counted of its machine learning since it started, or since FLUSH STATUS.
+
+    Attributes:
+        rows: rows that were asked about, `Aurora_ml_logical_request_cnt`.
+        calls: requests that were sent for them, `Aurora_ml_actual_request_cnt`.
+        single: rows asked about outside batch mode, `Aurora_ml_single_request_cnt`.
+        retried: requests that were sent again.
+        cached: rows that the server's own cache answered.
+    """
+
+    rows: int
+    calls: int
+    single: int
+    retried: int
+    cached: int
+
+    def __str__(self) -> str:
+        told = f"{self.rows:,} rows asked about in {self.calls:,} calls, {self.single:,} of them outside batch mode"
+        return f"{told}; calls sent again: {self.retried:,}, rows answered by the server's cache: {self.cached:,}"
+
+
+def read_tally(status: Mapping[str, object]) -> Tally | None:
+    """The counters among a server's status variables; None where it has none of them."""
+    found = {name.lower(): int(str(value)) for name, value in status.items() if name.lower() in _COUNTERS}
+    if not found:
+        return None
+    return Tally(*(found.get(name, 0) for name in _COUNTERS))
+
+
 def judge_batching(
     function: Function, settings: BatchSettings, nested: Collection[str], asked: int | None
 ) -> Batching:
@@ -111,8 +146,11 @@ def _judge_plan(
     if settings.function_migration == "off":
         remedy = "SET apg_enable_function_migration = on, for this role"
         return Batching(False, "apg_enable_function_migration is off", remedy)
-    if any(service.endswith(name.lower()) for name in nested):
+    # The plan names the function that was moved: the service's own, or the one around it, as in AWS's example.
+    if function.label in nested or any(service.endswith(name.lower()) for name in nested):
         return Batching(True, rows)
     sign = settings.counsel.batch_sign.format(service=service)
     remedy = settings.counsel.batch_remedy.format(function=function.label)
+    if function.trailing:
+        remedy = settings.counsel.built_in_remedy
     return Batching(False, f"the plan has no {sign}, by which Aurora shows it", remedy)

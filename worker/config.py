@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -128,12 +129,138 @@ class Version(_Section):
     value: str
 
 
+def _checked_request(text: str) -> str:
+    """A JSON document whose texts may hold `{input}`, as Python's format strings do; `{{` stands for a brace."""
+    try:
+        document = json.loads(text)
+        placeholders(document)
+    except ValueError as error:
+        raise ValueError(
+            f'expected JSON with {{input}} in its texts, such as \'{{"inputText": "{{text}}"}}\': {error}'
+        ) from error
+    return text
+
+
+def placeholders(document: Any) -> set[str]:
+    """The inputs that the texts of a JSON document name.
+
+    Raises:
+        ValueError: a brace stands alone, or holds more than a name.
+    """
+    if isinstance(document, dict):
+        return set().union(*map(placeholders, document.values()))
+    if isinstance(document, list):
+        return set().union(*map(placeholders, document))
+    if not isinstance(document, str):
+        return set()
+    found = [part[1:] for part in Formatter().parse(document) if part[1] is not None]
+    if any(not name or form or conversion for name, form, conversion in found):
+        raise ValueError(f"{document!r} has braces with more or less in them than an input's name")
+    return {str(name) for name, _, _ in found}
+
+
+def _service_name(pattern: str, example: str) -> AfterValidator:
+    def checked(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected a name such as {example!r}, not {text!r}")
+        return text
+
+    return AfterValidator(checked)
+
+
+ModelId = Annotated[str, _service_name(r"[\w.:/-]{1,2048}", "amazon.titan-embed-text-v2:0")]
+Request = Annotated[str, AfterValidator(_checked_request)]
+MediaType = Annotated[str, _service_name(r"[\w.+-]+/[\w.+-]+", "application/json")]
+
+
+class SageMakerEndpoint(_Section):
+    """An endpoint of Amazon SageMaker that takes and gives text/csv, called by Aurora itself in batches."""
+
+    sagemaker: Annotated[
+        str, _service_name(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}", "churn-endpoint")
+    ]  # as SageMaker restricts it
+
+
+class ComprehendSentiment(_Section):
+    """Amazon Comprehend's sentiment of a text, its confidence, or both; called by Aurora itself in batches."""
+
+    comprehend: tuple[Literal["sentiment", "confidence"], ...] = Field(min_length=1, max_length=2)
+    language: Annotated[str, _service_name(r"[a-z]{2,3}(-[A-Z]{2})?", "en")] = "en"
+
+    @field_validator("comprehend", mode="before")
+    @classmethod
+    def _one_answer(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("comprehend")
+    @classmethod
+    def _in_its_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) == 2 and value != ("sentiment", "confidence"):
+            raise ValueError('expected "sentiment", "confidence", or ["sentiment", "confidence"], its order')
+        return value
+
+
+class BedrockModel(_Section):
+    """A foundation model of Amazon Bedrock, called by Aurora itself for one row at a time.
+
+    Without `request` the one input is the request's body; without `answer` the reply's body is the answer.
+    """
+
+    bedrock: ModelId
+    request: Request | None = None
+    answer: str | None = None
+    content_type: MediaType = "application/json"
+    accept: MediaType = "application/json"
+    timeout: Duration | None = None
+
+    @field_validator("answer")
+    @classmethod
+    def _is_path(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\w+(\.\w+)*", value):
+            raise ValueError(f'expected the way to it, such as "content.0.text", not {value!r}')
+        return value
+
+
+class BedrockEmbeddings(_Section):
+    """An embeddings model of Amazon Bedrock, called by Aurora PostgreSQL itself; `answer` is the key of the numbers."""
+
+    embeddings: ModelId
+    request: Request | None = None
+    answer: Annotated[str, _service_name(r"\w+", "embedding")] = "embedding"
+    content_type: MediaType = "application/json"
+
+
+AuroraService = SageMakerEndpoint | ComprehendSentiment | BedrockModel | BedrockEmbeddings
+_SERVICES: dict[str, type[AuroraService]] = {
+    "sagemaker": SageMakerEndpoint,
+    "comprehend": ComprehendSentiment,
+    "bedrock": BedrockModel,
+    "embeddings": BedrockEmbeddings,
+}
+
+
+def _service_of_kind(value: Any) -> Any:
+    """The section `aurora` as the class of the one service that it names."""
+    named = [service for service in _SERVICES if service in value] if isinstance(value, dict) else []
+    if isinstance(value, BaseModel):
+        return value
+    if len(named) != 1:
+        raise ValueError(
+            f'expected one of {", ".join(_SERVICES)}, such as {{ sagemaker = "churn-endpoint" }}'
+        )
+    return _SERVICES[named[0]].model_validate(value)
+
+
 class SqlModel(_Section):
-    """A function of the database, called with the inputs in order: inside the UPDATE, or by an unlocked SELECT."""
+    """A function of the database, called with the inputs in order: inside the UPDATE, or by an unlocked SELECT.
+
+    With `aurora` it is a function that calls a service of AWS, which `apply` makes on Aurora.
+    """
 
     kind: Literal["sql"] = Field("sql", exclude=True)
     sql: TableName
     mode: Literal["update", "select"] = "update"
+    aurora: Annotated[AuroraService, BeforeValidator(_service_of_kind)] | None = None
 
 
 class HttpModel(_Section):
@@ -243,6 +370,8 @@ class Prediction(_Section):
             )
         if self.live and not isinstance(self.model, SqlModel):
             raise ValueError("live = true needs a model of kind sql: the view itself calls it")
+        if isinstance(self.model, SqlModel) and self.model.aurora is not None:
+            _check_service(self.model.aurora, names, len(self.outputs))
         return self
 
     @property
@@ -268,6 +397,8 @@ class Prediction(_Section):
         model = self.model.model_dump(mode="json")
         for how in ("timeout", "headers", "attempts", "max_bytes", "mode"):  # it decides no value
             model.pop(how, None)
+        if model.get("aurora", ...) is None:  # as it was before there was such a key
+            del model["aurora"]
         return {
             "table": self.table,
             "key": self.key,
@@ -292,6 +423,34 @@ class Prediction(_Section):
     def version_value(self) -> str:
         """The model version asked for; empty where none is configured."""
         return self.version.value if self.version else ""
+
+
+def _check_service(service: AuroraService, inputs: list[str], outputs: int) -> None:
+    """That the service can take these inputs and give so many outputs."""
+    where = "model.aurora"
+    if isinstance(service, SageMakerEndpoint):
+        if "max_rows_per_batch" in inputs:
+            raise ValueError(
+                f"{where}: the function has an argument max_rows_per_batch; name that input otherwise"
+            )
+        return
+    if isinstance(service, ComprehendSentiment):
+        if len(inputs) != 1:
+            raise ValueError(f"{where}: Comprehend reads one text and {len(inputs)} inputs are configured")
+        if outputs != len(service.comprehend):
+            named = " and ".join(service.comprehend)
+            raise ValueError(f"{where}: comprehend gives {named}, and {outputs} outputs are configured")
+        return
+    if outputs != 1:
+        raise ValueError(f"{where}: Bedrock gives one answer and {outputs} outputs are configured")
+    if service.request is None and len(inputs) != 1:
+        raise ValueError(
+            f"{where}: without `request` the one input is the request, and {len(inputs)} are configured"
+        )
+    if service.request is not None and (unknown := placeholders(json.loads(service.request)) - set(inputs)):
+        raise ValueError(
+            f"{where}.request: there is no input {sorted(unknown)[0]!r}; it has {', '.join(inputs)}"
+        )
 
 
 def _suffixed(table: str, suffix: str) -> str:
@@ -392,7 +551,8 @@ def _telling(details: Sequence[Any]) -> list[Any]:
 
 def _line(path: str, detail: Any) -> str:
     """One of pydantic's findings as one line: file, key, what was expected."""
-    skipped = {"SqlModel", "HttpModel", "PythonModel", "str", "literal[False]", "function-after", "[key]"}
+    skipped = {kind.__name__ for kind in (*_KINDS.values(), *_SERVICES.values())}
+    skipped |= {"str", "literal[False]", "function-after", "[key]"}
     parts = [
         str(part)
         for part in detail["loc"]

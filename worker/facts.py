@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sql
+from worker.aurora import service_objects
 from worker.capabilities import mentioned
-from worker.config import Prediction, split_name
+from worker.config import Prediction, SqlModel, split_name
 from worker.database import Transaction
+from worker.function import address_of
 from worker.materialisation import Materialisation, resolve
 from worker.names import Mark, Role, function_name, index_name, read_mark, trigger_name
 from worker.state import pending_migrations
@@ -118,6 +121,59 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnModel:
+    """A function or type by which a service of Aurora's is called, or what bears the name that one shall have.
+
+    Attributes:
+        kind: `function` or `type`.
+        signature: how DROP names it.
+        names, types, returns: its arguments and answer; empty where the database does not tell.
+        dependents: what others built upon it.
+    """
+
+    kind: str
+    schema: str
+    name: str
+    signature: str
+    mark: Mark | None
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    returns: str
+    dependents: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """schema.name for messages."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the server has of Aurora's machine learning, for a model that calls it.
+
+    Attributes:
+        installed: aws_ml is, where that is an extension.
+        functions: the services' functions that are there, stand-ins included.
+        may_create: whether this role may make a function beside the table.
+        binary_log: the format of the binary log; empty where none is written.
+        callers: what of the table's own calls the function, in words.
+    """
+
+    aurora: bool
+    installed: bool
+    functions: frozenset[str]
+    may_create: bool
+    role: str
+    binary_log: str = ""
+    callers: tuple[str, ...] = ()
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the services' functions are stand-ins."""
+        return not self.aurora and not self.installed
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that the plan of `apply` depends on.
 
@@ -129,6 +185,8 @@ class Facts:
         costly_types: wanted output columns whose type would not simply be NULL in every row.
         watched: columns whose change makes a row stale, generated ones expanded; empty where none asked.
         trigger: our trigger's mark; `trigger_enabled` False where somebody disabled it.
+        models: functions and types by which this prediction calls a service of Aurora's.
+        services: None where the prediction's model calls none.
     """
 
     materialisation: Materialisation
@@ -147,6 +205,8 @@ class Facts:
     trigger_enabled: bool
     function: Mark | None
     views: tuple[View, ...]
+    models: tuple[OwnModel, ...] = ()
+    services: Services | None = None
 
 
 def read_facts(transaction: Transaction, materialisation: Materialisation) -> Facts:
@@ -183,7 +243,14 @@ def read_facts(transaction: Transaction, materialisation: Materialisation) -> Fa
         trigger_enabled=bool(trigger and trigger["enabled"]),
         function=read_mark(function["comment"]) if function else None,
         views=read_views(transaction, prediction, view_address(current)),
+        models=read_models(transaction, prediction, current),
+        services=reader.services(),
     )
+
+
+def read_columns(transaction: Transaction, materialisation: Materialisation) -> set[str]:
+    """The columns that inputs and `where` read, as far as the database tells."""
+    return _Reader(transaction, materialisation).read()
 
 
 def view_address(materialisation: Materialisation) -> tuple[str, str] | None:
@@ -238,6 +305,37 @@ def read_marked(transaction: Transaction, prediction: Prediction | None = None) 
         MarkedColumn(row.oid, row.schema, row.table, row.column, mark)
         for row, mark in found
         if mark is not None
+    )
+
+
+def read_models(
+    transaction: Transaction, prediction: Prediction, wanted: Materialisation | None = None
+) -> tuple[OwnModel, ...]:
+    """The functions and types that call a service for the prediction, and whatever bears a name that is wanted."""
+    objects = service_objects(wanted) if wanted is not None else ()
+    table_schema, _ = split_name(prediction.table)
+    model = prediction.model
+    named, _ = split_name(model.sql) if isinstance(model, SqlModel) else (None, "")
+    rows = transaction.rows(
+        sql.load(transaction.capabilities.dialect, "aurora")["find_models"].render(),
+        prefix=str(Mark(prediction.name, Role.MODEL)),
+        own=f"{MARK_PREFIX}{prediction.name}, ",
+        schema=objects[0].schema if objects else named or table_schema,
+        names=[item.name for item in objects] or [""],
+    )
+    return tuple(
+        OwnModel(
+            kind=row.kind,
+            schema=row.schema,
+            name=row.name,
+            signature=row.signature,
+            mark=read_mark(row.comment),
+            names=tuple(row.names or ()),
+            types=tuple(row.types or ()),
+            returns=row.returns or "",
+            dependents=tuple(listed(row.dependents)),
+        )
+        for row in rows
     )
 
 
@@ -301,17 +399,52 @@ class _Reader:
         if "find_missing_grants" not in self._statements:
             return Abilities(**row)
         trigger = self._materialisation.prediction.on_input_change == "trigger"
+        objects = service_objects(self._materialisation)
         missing = self._transaction.rows(
-            self._statements["find_missing_grants"].render(trigger=trigger, view=view is not None),
+            self._statements["find_missing_grants"].render(
+                trigger=trigger, view=view is not None, function=bool(objects)
+            ),
             schema=self._table.schema,
             name=self._table.name,
             view_schema=schema,
+            function_schema=objects[0].schema if objects else None,
         )
         return Abilities(
             **row,
             missing=tuple((item.privilege, item.schema, item.name, item.grantee) for item in missing),
             may_trigger=not (trigger and self.value("find_trigger_obstacle")),
         )
+
+    def services(self) -> Services | None:
+        """What the server has for a model that calls a service of Aurora's."""
+        model = self._materialisation.prediction.model
+        if not isinstance(model, SqlModel) or model.aurora is None:
+            return None
+        aurora = sql.load(self._transaction.capabilities.dialect, "aurora")
+        schema, name = address_of(model.sql, self._table.schema)
+        found: Any = self._transaction.row(aurora["find_services"].render(), schema=schema)
+        callers: tuple[str, ...] = ()
+        if "find_model_callers" in aurora:
+            call = rf"(^|[^a-z0-9_$])`?{re.escape(name.lower())}`?\s*\("
+            address = {"schema": self._table.schema, "name": self._table.name, "call": call}
+            rows = self._transaction.rows(aurora["find_model_callers"].render(), **address)
+            callers = tuple(row.caller for row in rows)
+        return Services(
+            aurora=bool(found.aurora),
+            installed=bool(found.installed),
+            functions=frozenset(listed(found.functions)),
+            may_create=bool(found.may_create),
+            role=found.role,
+            binary_log=self._binary_log(),
+            callers=callers,
+        )
+
+    def _binary_log(self) -> str:
+        if "find_replication" not in self._statements:
+            return ""
+        rows = self._transaction.rows(self._statements["find_replication"].render())
+        settings = dict(map(tuple, rows))
+        return settings.get("binlog_format", "ROW") if settings.get("log_bin") == "ON" else ""
 
     def costly_types(self) -> frozenset[str]:
         return frozenset(
@@ -350,14 +483,7 @@ class _Reader:
         """The columns that inputs and `where` read, in the table's order; generated ones as what they come
         from.
         """
-        prediction = self._materialisation.prediction
-        read = {item.column for item in prediction.inputs if item.column is not None}
-        expressions = [item.sql for item in prediction.inputs if item.sql is not None]
-        expressions += [prediction.where] if prediction.where else []
-        if expressions and "probe_expressions" in self._statements:
-            read |= self._probe(expressions)
-        else:
-            read |= mentioned(expressions, self._table.columns)
+        read = self.read()
         sources: dict[str, set[str]] = {}
         for row in self.rows("find_generated"):
             sources.setdefault(row["name"], set()).add(row["source"])
@@ -367,6 +493,16 @@ class _Reader:
         return tuple(
             name for name, column in self._table.columns.items() if name in expanded and not column.generated
         )
+
+    def read(self) -> set[str]:
+        """The columns that inputs and `where` name."""
+        prediction = self._materialisation.prediction
+        read = {item.column for item in prediction.inputs if item.column is not None}
+        expressions = [item.sql for item in prediction.inputs if item.sql is not None]
+        expressions += [prediction.where] if prediction.where else []
+        if expressions and "probe_expressions" in self._statements:
+            return read | self._probe(expressions)
+        return read | mentioned(expressions, self._table.columns)
 
     def _probe(self, expressions: list[str]) -> set[str]:
         """The columns that expressions read, as PostgreSQL parses them: as a view that is rolled back."""

@@ -14,8 +14,8 @@ from worker.capabilities import Capabilities, capabilities_of
 from worker.config import Input, Prediction, SqlModel, split_name
 from worker.database import Transaction, one_line
 from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError
-from worker.function import Function, find_function
-from worker.names import index_name, literal
+from worker.function import Function, find_function, foresee_function
+from worker.names import index_name
 from worker.states import RowState
 from worker.table import Column, Table, read_table
 
@@ -84,8 +84,9 @@ class Materialisation:
         column = sql.quote(item.column or "", self.dialect)
         if item.default is None:
             return column
-        default = literal(str(item.default), self.dialect)
-        return f"COALESCE({column}, CAST({default} AS {self.table.columns[item.column or ''].type}))"
+        there = self.table.columns[item.column or ""]
+        default = capabilities_of(self.dialect).constant(item.default, there.type, there.cast_type)
+        return f"COALESCE({column}, {default})"
 
     @cached_property
     def read_inputs(self) -> tuple[str, ...]:
@@ -93,6 +94,19 @@ class Materialisation:
         read = capabilities_of(self.dialect).read_expression
         pairs = zip(self.inputs, self.input_types, strict=True)
         return tuple(read(expression, sql_type) for (_, expression), sql_type in pairs)
+
+    @cached_property
+    def parsed_inputs(self) -> tuple[int, ...]:
+        """The places of the inputs that are JSON, where the driver answers its text."""
+        if not capabilities_of(self.dialect).json_as_text:
+            return ()
+        columns = self.table.columns
+        types = zip(self.prediction.inputs, self.input_types, strict=True)
+        return tuple(
+            place
+            for place, (item, sql_type) in enumerate(types)
+            if "json" in (sql_type, columns[item.column].type if item.column is not None else "")
+        )
 
     @cached_property
     def versioned(self) -> bool:
@@ -145,6 +159,7 @@ class Materialisation:
             "key_index": self.table.index_of(self.key),
             "held": [column.name for column in self.table.columns.values() if column.moves],
             "ends_walks": self.ends_walks,
+            "locked": False,  # a statement is about a window's rows, not about some that :rows names and are ours already
         }
 
     def render(self, statement: str, **extra: Any) -> str:
@@ -193,14 +208,17 @@ def resolve(transaction: Transaction, prediction: Prediction) -> Materialisation
     )
     function = None
     if isinstance(prediction.model, SqlModel):
-        function = find_function(transaction, prediction, f"{where}.model.sql")
+        function = find_function(transaction, prediction, f"{where}.model.sql", table.schema)
     unknown = ("unknown",) * len(prediction.inputs)
     capabilities = transaction.capabilities
     ends_walks = capabilities.ends_walks(transaction.connection)
     draft = Materialisation(
         prediction, table, key, outputs, unknown, function, capabilities.dialect, ends_walks
     )
-    return replace(draft, input_types=_input_types(transaction, draft))
+    types = _input_types(transaction, draft)
+    if function is None and isinstance(prediction.model, SqlModel):
+        function = foresee_function(prediction, table.schema, outputs, types, capabilities.dialect)
+    return replace(draft, input_types=types, function=function)
 
 
 def _input_types(transaction: Transaction, draft: Materialisation) -> tuple[str, ...]:

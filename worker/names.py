@@ -26,6 +26,7 @@ class Role(StrEnum):
     VIEW = "view"
     TRIGGER = "trigger"
     FUNCTION = "function"
+    MODEL = "model"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from worker.refusals import refuse, roles_of
 from worker.state import registration_statements
 from worker.states import RowState
 from worker.view import ViewColumn, qualified, view_sql
+from worker.wrappers import Wrapping, plan_function, plan_leftovers
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,15 @@ def plan_changes(facts: Facts, *, allow_copy: bool = False) -> list[Change]:
         RefusedError: a change would hurt the table, or take something of somebody else's away.
     """
     refuse(facts)
+    wrapping = plan_function(facts)
     schema = [
         *_own_tables(facts),
+        *_plan_function(facts, wrapping),
         *_plan_columns(facts, allow_copy=allow_copy),
         *(_index_change(facts.materialisation, step, allow_copy=allow_copy) for step in _index_steps(facts)),
         *_plan_trigger(facts),
-        *_plan_view(facts),
+        *_plan_view(facts, wrapping),
+        *plan_leftovers(facts),
     ]
     dialect = facts.materialisation.dialect
     return [*in_dialect(schema, dialect), *_plan_registration(facts)]
@@ -248,7 +252,22 @@ def _changed(facts: Facts) -> list[str]:
     return changed
 
 
-def _plan_view(facts: Facts) -> list[Change]:
+def _plan_function(facts: Facts, wrapping: Wrapping) -> list[Change]:
+    """The function that calls a service of Aurora's, first: what comes after it may call it."""
+    if not wrapping.statements or _with_view(facts, wrapping):
+        return []
+    return [Change(f"make the function {wrapping.label}", wrapping.statements, destructive=wrapping.anew)]
+
+
+def _with_view(facts: Facts, wrapping: Wrapping) -> bool:
+    """Whether the function can only be made anew while the view that calls it is away."""
+    able = _alteration(facts.materialisation).transactional  # else no dependency is kept
+    live = facts.materialisation.prediction.live
+    address = view_address(facts.materialisation)
+    return wrapping.anew and able and live and any((v.schema, v.name) == address for v in facts.views)
+
+
+def _plan_view(facts: Facts, wrapping: Wrapping) -> list[Change]:
     """Make the view, replace it in place where the database can, else drop it and make it with its grants."""
     materialisation = facts.materialisation
     address = view_address(materialisation)
@@ -261,11 +280,14 @@ def _plan_view(facts: Facts) -> list[Change]:
     columns = view_columns(facts)
     able = facts.abilities.security_invoker
     mark = Mark(materialisation.name, Role.VIEW, digest(_signature(facts, address, columns)))
-    if existing is None or existing.mark != mark:
+    around = _with_view(facts, wrapping)
+    if existing is None or existing.mark != mark or around:
         free = _alteration(materialisation).replaces_views
-        replaceable = existing is not None and (free or _replaceable(existing, columns))
+        replaceable = not around and existing is not None and (free or _replaceable(existing, columns))
         if existing is not None and not replaceable:
-            steps.append(_drop_view(facts, existing, "a column of it was removed or changed its type"))
+            reason = "the function that it calls" if around else "a column of it was removed or"
+            steps.append(_drop_view(facts, existing, f"{reason} changed its type"))
+        steps += wrapping.statements if around else ()
         comment = literal(str(mark), materialisation.dialect)
         steps.append(
             view_sql(

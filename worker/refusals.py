@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import sql
-from worker.capabilities import bare_type, capabilities_of
-from worker.config import Prediction
+from worker.capabilities import Calling, bare_type, capabilities_of
+from worker.config import ComprehendSentiment, Prediction, SqlModel
 from worker.errors import PrivilegeError, RefusedError
-from worker.facts import Facts, View, view_address
+from worker.facts import Facts, Services, View, view_address
+from worker.materialisation import Output
 from worker.names import LONGEST, Role
 from worker.table import Column
 from worker.view import STATE_NAME
+from worker.wrappers import foreign as made_by_hand
+from worker.wrappers import standing, unlike, wanted_objects
 
 _RENAMED = (Role.STATE, Role.SCORED_AT, Role.VERSION)
 
@@ -34,7 +38,7 @@ def refuse(facts: Facts) -> None:
         RefusedError: all the reasons, one a line.
     """
     _refuse_privileges(facts)
-    reasons = [*_table(facts), *_moved(facts), *_columns(facts), *_view(facts)]
+    reasons = [*_table(facts), *_moved(facts), *_columns(facts), *_view(facts), *_service(facts)]
     if reasons:
         name = facts.materialisation.name
         raise RefusedError("\n".join(f"predictions.{name}: {reason}" for reason in reasons))
@@ -50,6 +54,12 @@ def _refuse_privileges(facts: Facts) -> None:
         )
     view = view_address(facts.materialisation)
     lacking = [] if able.may_create_index else [table.schema]
+    if (services := facts.services) is not None and not services.may_create and (made := unlike(facts)):
+        schema = made[0][0].schema
+        raise PrivilegeError(
+            f"role {services.role} may not create a function in schema {schema}, or there is no such schema: "
+            f'GRANT CREATE ON SCHEMA "{schema}" TO "{services.role}"'
+        )
     if view is not None and not able.may_create_view:
         lacking.append(view[0])
     if lacking:
@@ -197,3 +207,90 @@ def _view(facts: Facts) -> Iterator[str]:
 def foreign(view: View, prediction: str) -> bool:
     """Whether what bears the wanted name is somebody else's."""
     return view.kind != "v" or view.mark is None or view.mark.prediction != prediction
+
+
+def _service(facts: Facts) -> Iterator[str]:
+    """What Aurora forbids to functions that call its services, and what a server that is not Aurora lacks."""
+    services, model = facts.services, facts.materialisation.prediction.model
+    if services is None or not isinstance(model, SqlModel) or model.aurora is None:
+        return
+    calling = capabilities_of(facts.materialisation.dialect).calling
+    outputs = facts.materialisation.outputs
+    if len(outputs) > 1 and not calling.composites:
+        yield (
+            f"a function of {calling.product} answers one value and {len(outputs)} outputs are configured: only the "
+            f"first of the model's answers would come; make a prediction of each, or use an http model"
+        )
+        return
+    yield from _forbidden(facts, services, calling)
+    for output in outputs:
+        yield from _answer(facts, output, calling)
+    yield from _unavailable(facts, services, calling)
+
+
+def _forbidden(facts: Facts, services: Services, calling: Calling) -> Iterator[str]:
+    for caller in services.callers:
+        yield (
+            f"{caller} of {facts.materialisation.table.label} calls {_function_name(facts)}, and Aurora refuses its "
+            f"machine learning in {calling.forbidden_in}: drop it first"
+        )
+    if services.binary_log == "STATEMENT":
+        yield (
+            "binlog_format is STATEMENT, under which Aurora refuses its machine learning, since a replica would call "
+            "the model again: set it to ROW in the cluster's parameter group"
+        )
+
+
+def _function_name(facts: Facts) -> str:
+    function = facts.materialisation.function
+    return function.label if function is not None else "the function"
+
+
+def _answer(facts: Facts, output: Output, calling: Calling) -> Iterator[str]:
+    """Whether the function may return what the output's column holds, and the column holds what it returns."""
+    m = facts.materialisation
+    model = m.prediction.model
+    service = model.aurora if isinstance(model, SqlModel) else None
+    capabilities = capabilities_of(m.dialect)
+    if m.function is not None and m.function.made:
+        document = hasattr(service, "bedrock") or hasattr(service, "embeddings")
+        if capabilities.answer_type(output.kind.name, output.cast_type, document=document) is None:
+            yield (
+                f"outputs.{output.name} is {output.type}, and a function of {calling.product} that calls SageMaker "
+                f"returns {calling.returnable}; take varchar(2000), for example"
+            )
+    column = m.table.columns.get(output.name)
+    if column is None or not calling.charset or column.collation is None:
+        return
+    charset = column.collation.partition("_")[0]
+    if charset != calling.charset:
+        yield (
+            f"output column {column.name} is in {charset}, and Aurora's services answer {calling.charset}: "
+            f"what has no place in it would be lost without a word; first "
+            f"ALTER TABLE {m.target} MODIFY {sql.quote(column.name, m.dialect)} {column.type} CHARACTER SET utf8mb4"
+        )
+    length = re.search(r"\((\d+)\)", column.type)
+    words = isinstance(service, ComprehendSentiment) and service.comprehend[0] == "sentiment"
+    if words and length is not None and int(length[1]) < len("POSITIVE"):
+        yield f"output column {column.name} is {column.type}, too short for POSITIVE and NEGATIVE; make it varchar(8)"
+
+
+def _unavailable(facts: Facts, services: Services, calling: Calling) -> Iterator[str]:
+    """The service's function, where one has to be made that calls it, or it is called by itself."""
+    function = facts.materialisation.function
+    advice = calling.outdated if services.installed and calling.outdated else calling.missing
+    missing = advice.format(function=_function_name(facts))
+    for item, _ in unlike(facts):
+        there = services.aurora if calling.aliases else item.needs in services.functions
+        if item.needs and not there:
+            what = "machine learning services" if calling.aliases else item.needs
+            yield f"this server has no {what}, which the function {item.schema}.{item.name} is to call: {missing}"
+    for item in wanted_objects(facts):
+        if item.kind == "type" and made_by_hand(standing(facts, item), facts):
+            yield f"a type {item.schema}.{item.name} is there already and not rowscore's; drop or rename it"
+    built_in = function is not None and not function.made and function.trailing
+    if built_in and not services.aurora and function is not None and function.label not in services.functions:
+        asked = facts.materialisation.prediction.model
+        named = asked.sql if isinstance(asked, SqlModel) else function.label
+        missing = calling.missing.format(function=named)
+        yield f"this server has no {function.label}, which is a function of Aurora's own: {missing}"

@@ -15,10 +15,12 @@ from worker.database import Transaction
 from worker.errors import RefusedError
 from worker.facts import (
     MarkedColumn,
+    OwnModel,
     View,
     named_tables,
     read_dependents,
     read_marked,
+    read_models,
     read_registrations,
     read_views,
 )
@@ -26,6 +28,7 @@ from worker.names import LONGEST, Role, fitted, function_name, index_name, liter
 from worker.plan import in_dialect
 from worker.state import own_tables_removal, unregistration_statement
 from worker.view import qualified
+from worker.wrappers import drop_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Remains:
         definitions: of the kept columns without that mark, where the database wants a column's whole definition.
         triggers: tables (schema, name) that bear the trigger.
         dependents: what others built upon the columns to drop.
+        models: functions that call a service for it, and the types that they answer.
     """
 
     prediction: str
@@ -62,6 +66,7 @@ class Remains:
     indexes: tuple[OwnIndex, ...]
     dependents: tuple[str, ...]
     dialect: str
+    models: tuple[OwnModel, ...] = ()
 
 
 def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outputs: bool) -> Remains:
@@ -97,6 +102,7 @@ def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outpu
         indexes=tuple(OwnIndex(**row._mapping) for row in indexes),
         dependents=_dependents(transaction, name, columns, views),
         dialect=dialect,
+        models=read_models(transaction, prediction),
     )
 
 
@@ -143,7 +149,8 @@ def plan_removal(remains: Remains) -> list[Change]:
     Raises:
         RefusedError: something of the user's depends on the view or on a column; it is named, never dropped.
     """
-    built = sorted({*remains.dependents, *(item for view in remains.views for item in view.dependents)})
+    above: list[View | OwnModel] = [*remains.views, *remains.models]
+    built = sorted({*remains.dependents, *(item for thing in above for item in thing.dependents)})
     if built:
         raise RefusedError(
             f"predictions.{remains.prediction}: {', '.join(built)} depends on what would be dropped; "
@@ -152,6 +159,7 @@ def plan_removal(remains: Remains) -> list[Change]:
     schema = [
         *_drop_views(remains),
         *_drop_trigger(remains),
+        *drop_models(remains.models, remains.dialect),
         *_drop_indexes(remains),
         *_drop_columns(remains),
         *_drop_tables(remains),

@@ -15,10 +15,13 @@ WITH wanted AS (
 {% if view %}
   UNION ALL SELECT 'view', 'CREATE VIEW' UNION ALL SELECT 'view', 'SHOW VIEW' UNION ALL SELECT 'view', 'DROP'
 {% endif %}
+{% if function %}
+  UNION ALL SELECT 'function', 'CREATE ROUTINE' UNION ALL SELECT 'function', 'ALTER ROUTINE'
+{% endif %}
   UNION ALL SELECT 'own', 'CREATE' UNION ALL SELECT 'own', 'ALTER' UNION ALL SELECT 'own', 'INDEX' UNION ALL SELECT 'own', 'REFERENCES'
   UNION ALL SELECT 'own', 'SELECT' UNION ALL SELECT 'own', 'INSERT' UNION ALL SELECT 'own', 'UPDATE' UNION ALL SELECT 'own', 'DELETE'
 ), placed AS (
-  SELECT w.privilege, CASE w.`on` WHEN 'view' THEN :view_schema WHEN 'own' THEN DATABASE() ELSE :schema END AS `schema`,
+  SELECT w.privilege, CASE w.`on` WHEN 'view' THEN :view_schema WHEN 'function' THEN :function_schema WHEN 'own' THEN DATABASE() ELSE :schema END AS `schema`,
          CASE w.`on` WHEN 'table' THEN :name END AS `name` FROM wanted w
 ), me AS (
   SELECT CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - 1 - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))),

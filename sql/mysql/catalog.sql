@@ -63,7 +63,8 @@ SELECT CONCAT(r.routine_schema, '.', r.routine_name) AS oid, r.routine_schema AS
        r.dtd_identifier AS `returns`, 'b' AS returns_kind, FALSE AS returns_set,
        CASE r.is_deterministic WHEN 'YES' THEN 'i' ELSE 'v' END AS volatility, 'u' AS `parallel`, 1.0e0 AS cost,
        'sql' AS `language`, COALESCE(r.routine_definition, '') AS `source`, FALSE AS `variadic`, r.dtd_identifier AS `result`,
-       FALSE AS out_record, TRUE AS executable, TRUE AS batch_mode, NULL AS `fields`, NULL AS out_names
+       FALSE AS out_record, TRUE AS executable, TRUE AS batch_mode, NULL AS `fields`, NULL AS out_names,
+       r.routine_comment AS comment, NULL AS `array`
 FROM information_schema.routines r
 WHERE r.routine_type = 'FUNCTION' AND r.routine_schema = COALESCE(:schema, DATABASE()) AND r.routine_name = :name
 

@@ -90,6 +90,6 @@ SELECT CAST(m.count AS SIGNED) FROM information_schema.innodb_metrics m WHERE m.
 -- What the binary log asks of statements.
 SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'log_bin_trust_function_creators')
 
--- name: find_single_calls
--- Aurora's calls of a model for one row at a time since the server started; no row anywhere else.
-SHOW GLOBAL STATUS LIKE 'Aurora_ml_single_request_cnt'
+-- name: find_model_counters
+-- Aurora's counters of its machine learning since the server started; no row anywhere else.
+SHOW GLOBAL STATUS LIKE 'Aurora_ml%'

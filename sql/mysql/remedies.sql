@@ -41,3 +41,16 @@ DROP VIEW {{ view }}
 -- name: end_prepared
 -- What ends a prepared transaction, once XA ROLLBACK names one of those that this lists.
 XA RECOVER
+
+-- name: account
+-- A role as GRANT names it.
+{{ user }}@{{ host }}
+
+-- name: create_role
+-- What makes the role that workers log in as.
+CREATE USER {{ role }} IDENTIFIED BY '...'
+
+-- name: grant_services
+-- What lets the account use a service of Aurora MySQL 3's from its next session on.
+GRANT {{ access }} TO {{ role }};
+SET DEFAULT ROLE ALL TO {{ role }}

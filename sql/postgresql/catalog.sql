@@ -62,7 +62,8 @@ SELECT p.oid::bigint AS oid, n.nspname AS schema, p.proname AS name, p.pronargs 
        coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS source, p.provariadic <> 0 AS variadic, pg_get_function_result(p.oid) AS result,
        p.proallargtypes IS NOT NULL AND p.prorettype = 'record'::regtype AS out_record,
        has_function_privilege(p.oid, 'EXECUTE') AS executable,
-       EXISTS (SELECT FROM pg_extension x WHERE x.extname = 'aws_ml') AS batch_mode,
+       EXISTS (SELECT FROM pg_extension x WHERE x.extname = 'aws_ml') AS batch_mode, obj_description(p.oid, 'pg_proc') AS comment,
+       (SELECT format_type(a.oid, NULL) FROM pg_type a WHERE a.oid = p.proargtypes[0] AND a.typcategory = 'A') AS array,
        (SELECT array_agg(a.attname ORDER BY a.attnum)::text[] FROM pg_attribute a
         WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS fields,
        (SELECT array_agg(x.name ORDER BY x.place)::text[]

@@ -41,3 +41,15 @@ ALTER VIEW {{ view }} SET (security_invoker = true)
 -- name: end_prepared
 -- What ends a prepared transaction.
 ROLLBACK PREPARED '{{ gid }}'
+
+-- name: account
+-- A role as GRANT names it.
+{{ name|id }}
+
+-- name: create_role
+-- What makes the role that workers log in as.
+CREATE ROLE {{ role }} LOGIN PASSWORD '...'
+
+-- name: grant_schema
+-- What lets the role look into a schema.
+GRANT USAGE ON SCHEMA {{ schema }} TO {{ role }}

@@ -59,7 +59,7 @@ def test_init_writes_a_file_that_doctor_takes(empty: Cli) -> None:
     assert "rowscore doctor" in done.out
     prediction = read_configuration(file(empty)).prediction()
     assert [item.column for item in prediction.inputs] == ["a", "b"]
-    assert prediction.model.model_dump() == {"sql": "predict", "mode": "update"}
+    assert prediction.model.model_dump(exclude_none=True) == {"sql": "predict", "mode": "update"}
     empty.call("doctor")
 
 

@@ -11,7 +11,19 @@ from pydantic.fields import FieldInfo
 
 from tests.docs.documents import ROOT
 from worker.cli import app
-from worker.config import Configuration, HttpModel, Input, Prediction, PythonModel, SqlModel, Version
+from worker.config import (
+    BedrockEmbeddings,
+    BedrockModel,
+    ComprehendSentiment,
+    Configuration,
+    HttpModel,
+    Input,
+    Prediction,
+    PythonModel,
+    SageMakerEndpoint,
+    SqlModel,
+    Version,
+)
 
 OWN = ("docker", "docs", "schedules", "sql", "tasks", "tests", "worker")  # folders at the top
 _NOT_KEYS = {"path", "predictions", "kind"}  # set by the program, or a table's own name
@@ -37,6 +49,8 @@ def keys() -> dict[str, FieldInfo]:
     found |= {f"version.{name}": info for name, info in _fields(Version).items()}
     for kind in (SqlModel, HttpModel, PythonModel):
         found |= {f"model.{name}": info for name, info in _fields(kind).items()}
+    for service in (SageMakerEndpoint, ComprehendSentiment, BedrockEmbeddings, BedrockModel):
+        found |= {f"aurora.{name}": info for name, info in _fields(service).items()}
     return found
 
 

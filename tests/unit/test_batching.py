@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from worker.batching import BatchSettings, judge_batching, rows_a_call, service_of
+from worker.batching import (
+    Batching,
+    BatchSettings,
+    Tally,
+    judge_batching,
+    read_tally,
+    rows_a_call,
+    service_of,
+)
 from worker.capabilities import capabilities_of
 from worker.function import Function
 
@@ -37,6 +45,41 @@ SERVICE = {"aws_sagemaker.invoke_endpoint"}
 def test_on_aurora_a_wrapper_that_is_scanned_below_a_loop_is_batched() -> None:
     found = judge_batching(WRAPPER, AURORA, SERVICE, None)
     assert (found.batched, found.reason, found.remedy) == (True, "up to 1,500 rows a call", None)
+
+
+def test_on_aurora_the_plan_may_name_the_wrapper_itself() -> None:
+    """So it does in AWS's own example: a Function Scan on public.anomaly_score."""
+    assert judge_batching(WRAPPER, AURORA, {"public.predict_churn"}, None).batched
+    assert not judge_batching(WRAPPER, AURORA, {"public.other"}, None).batched
+
+
+def test_comprehend_in_an_update_of_aurora_mysql_is_told_the_mode() -> None:
+    label = "aws_comprehend_detect_sentiment"
+    own = replace(WRAPPER, label=label, source="MAX_BATCH_SIZE 25", language="c", trailing=("'en'", "25"))
+    mysql = BatchSettings(True, None, capabilities_of("mysql").counsel)
+    found = judge_batching(own, mysql, set(), 25)
+    assert not found.batched
+    assert found.remedy is not None
+    assert found.remedy.startswith('mode = "select"')
+    assert judge_batching(own, mysql, {label}, 25) == Batching(True, "up to 25 rows a call")
+
+
+COUNTERS = {
+    "Aurora_ml_logical_request_cnt": "12000", "Aurora_ml_logical_response_cnt": "12000",
+    "Aurora_ml_actual_request_cnt": "3", "Aurora_ml_actual_response_cnt": "3", "Aurora_ml_cache_hit_cnt": "7",
+    "Aurora_ml_retry_request_cnt": "1", "Aurora_ml_single_request_cnt": "0",
+}  # fmt: skip
+
+
+def test_auroras_counters_are_read_and_told() -> None:
+    tally = read_tally(COUNTERS)
+    assert tally == Tally(rows=12000, calls=3, single=0, retried=1, cached=7)
+    assert str(tally) == (
+        "12,000 rows asked about in 3 calls, 0 of them outside batch mode; calls sent again: 1, "
+        "rows answered by the server's cache: 7"
+    )
+    assert read_tally({**COUNTERS, "AURORA_ML_SINGLE_REQUEST_CNT": "9"}) != tally
+    assert read_tally({"Uptime": "3"}) is None
 
 
 def test_on_aurora_a_plan_without_that_scan_is_not_batched() -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from functools import cache
 
 from worker.capabilities.alteration import Alteration, Lock
+from worker.capabilities.calling import Calling
 from worker.capabilities.mentions import mentioned
 from worker.capabilities.mysql import MariaDB, MySQL
 from worker.capabilities.postgresql import PostgreSQL
 from worker.capabilities.protocol import Capabilities, bare_type, seconds
 
-__all__ = ["Alteration", "Capabilities", "Lock", "bare_type", "capabilities_of", "mentioned", "seconds"]
+__all__ = [
+    "Alteration",
+    "Calling",
+    "Capabilities",
+    "Lock",
+    "bare_type",
+    "capabilities_of",
+    "mentioned",
+    "seconds",
+]
 
 
 @cache

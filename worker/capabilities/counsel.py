@@ -18,6 +18,7 @@ class Counsel:
         trigger_guard: how an UPDATE trigger of the application's leaves rowscore's writes alone.
         batch_sign: by what Aurora shows batch mode in a plan; `{service}` is the service's function.
         batch_remedy: what makes Aurora call `{function}` in batches.
+        built_in_remedy: the same for a function of the server's own.
     """
 
     oldest: int
@@ -28,3 +29,4 @@ class Counsel:
     trigger_guard: str
     batch_sign: str
     batch_remedy: str
+    built_in_remedy: str

@@ -18,9 +18,11 @@ from sqlalchemy import Connection
 from worker import errors
 from worker.answers import OutputKind, OutputType
 from worker.capabilities.alteration import Alteration, Lock
+from worker.capabilities.calling import Calling
 from worker.capabilities.counsel import Counsel
 from worker.capabilities.protocol import FoundType, bare_type, seconds
 from worker.conversion import clock
+from worker.names import literal
 
 _EXACT = {
     0: errors.ConnectionFailedError,
@@ -70,6 +72,10 @@ _BY_CLASS = {
     "23": errors.DataError,
     "45": errors.DataError,
 }
+_CASTS = frozenset({"SIGNED", "UNSIGNED", "DATETIME(6)", "TIME(6)", "date"})
+# SIGNAL of a function or a trigger of the user's: one row's data, unless its SQLSTATE speaks of a service.
+_SIGNALED = 1644
+_OF_A_SERVICE = {"08": errors.ConnectionFailedError, "53": errors.DatabaseError}
 
 _WHOLE = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
 _BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
@@ -132,6 +138,7 @@ _COUNSEL = Counsel(
     batch_sign='"Batched machine learning"',
     batch_remedy="name the function of Aurora's itself under `model`: inside another function's body it is called once "
     "for each row",
+    built_in_remedy='mode = "select" under `model`: AWS documents batches for Comprehend in SELECT, and not in UPDATE',
 )
 
 _FIELDS = {
@@ -157,6 +164,28 @@ def _plain(sql_type: str) -> str:
     return bare_type(sql_type).removesuffix(" zerofill").removesuffix(" unsigned").strip()
 
 
+_CALLING = Calling(
+    product="Aurora MySQL",
+    composites=False,
+    most_inputs=None,
+    takes_batch_size=False,
+    aliases=True,
+    built_in_sentiment="aws_comprehend_detect_sentiment",
+    role_by_parameter=True,
+    forbidden_in="a trigger or a generated column",
+    charset="utf8mb4",
+    returnable="numbers (not BIT) and VARCHAR; neither TEXT, JSON, BLOB nor dates",
+    missing="connect to an Aurora MySQL cluster, or make a function {function} by hand, "
+    "which `apply` then leaves as it is",
+    outdated="",
+)
+_UTF8 = "CHARSET utf8mb4"  # what the services answer, whatever a function declares
+_WIDEST_ANSWER = (
+    2048  # characters: a longer one is refused by the column, which says so, and not cut by the function
+)
+_LENGTH = re.compile(r"\((\d+)\)")
+
+
 class MySQL:
     """MySQL and Aurora MySQL."""
 
@@ -168,8 +197,12 @@ class MySQL:
     own_schema: str | None = None
     row_version: tuple[str, str] | None = None
     locks_first = True
+    json_as_text = True
+    reads_forgive = True
+    steps_over = True
     alteration = _ALTERATION
     counsel = _COUNSEL
+    calling = _CALLING
 
     # Which values expressions, comparisons and texts mean must not depend on the server's settings. Keys of type
     # timestamp travel as text, which is unambiguous in UTC alone.
@@ -200,7 +233,16 @@ class MySQL:
         )
 
     def _statement_timeout(self, seconds: float) -> str:
-        return f"max_execution_time = {round(seconds * 1000)}"  # of SELECT alone
+        return f"max_execution_time = {round(seconds * 1000)}"
+
+    def interruption(self, connection: Connection) -> str | None:
+        """`max_execution_time` holds for a SELECT alone, and for none that calls a function which changes something."""
+        driver: pymysql.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        return f"KILL QUERY {driver.thread_id()}"
+
+    def at_once(self, sql: str) -> str:
+        """SKIP LOCKED does."""
+        return sql
 
     @contextmanager
     def binary_cursor(self, connection: Connection) -> Iterator[Any]:
@@ -230,6 +272,14 @@ class MySQL:
         ]
         parts += expressions[len(types) :]
         return f"SHA2(JSON_ARRAY({', '.join(parts)}), 256)", "VARCHAR(64) CHARACTER SET utf8mb4"
+
+    def constant(self, value: float | int | str | bool, sql_type: str, cast_type: str) -> str:
+        """CAST has names of its own for types; what it has none for is a text or a DOUBLE."""
+        written = literal(str(int(value) if isinstance(value, bool) else value), self.dialect)
+        if cast_type in {"double", "float"}:
+            return f"({written} + 0e0)"
+        castable = cast_type.startswith("DECIMAL") or cast_type in _CASTS
+        return f"CAST({written} AS {cast_type})" if castable else written
 
     def read_expression(self, expression: str, sql_type: str) -> str:
         """A FLOAT is sent rounded to six digits unless made a DOUBLE, and a BIT as bytes unless made a number."""
@@ -267,9 +317,12 @@ class MySQL:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         if isinstance(error, pymysql.err.InterfaceError):
             return errors.ConnectionFailedError
+        state = (self.sqlstate(error) or "")[:2]
+        if number == _SIGNALED and state in _OF_A_SERVICE:
+            return _OF_A_SERVICE[state]
         if found := _EXACT.get(number):
             return found
-        if found := _BY_CLASS.get((self.sqlstate(error) or "")[:2]):
+        if found := _BY_CLASS.get(state):
             return found
         if isinstance(error, (pymysql.err.DataError, pymysql.err.IntegrityError)):
             return errors.DataError
@@ -326,15 +379,62 @@ class MySQL:
         )
         return OutputType(kind, None, sql_type)
 
+    def argument_type(self, sql_type: str, column_type: str | None) -> str:
+        """The column's own; in utf8mb4 whatever the database's is, and what is no number or time as text."""
+        known = (column_type or sql_type).lower()
+        plain = _plain(known)
+        if plain in ("char", "varchar") and (length := _LENGTH.search(known)):
+            return f"varchar({length[1]}) {_UTF8}"
+        if plain in _TIMES:
+            return known
+        if plain == "decimal" and column_type is None:  # of an expression: nobody says how many digits
+            return "double"
+        return _sized(known) if plain in _NUMBERS else f"text {_UTF8}"
+
+    def answer_type(self, name: str, cast_type: str, *, document: bool) -> str | None:
+        """Numbers but BIT, and VARCHAR; where an ordinary function takes the answer out of a document, anything."""
+        plain = _plain(name)
+        if plain == "varchar":
+            length = int(match[1]) if (match := _LENGTH.search(name)) else 0
+            return f"varchar({max(length, _WIDEST_ANSWER)}) {_UTF8}"
+        if plain in _NUMBERS:
+            return _sized(name)
+        if document:
+            return f"longtext {_UTF8}" if plain in _TEXTS | {"json"} else _sized(name)
+        return None
+
 
 class MariaDB(MySQL):
     """MariaDB."""
 
     dialect = "mariadb"
     counsel = replace(_COUNSEL, oldest=100_600, oldest_label="MariaDB 10.6")
+    # Its SKIP LOCKED queues up for the held row, and leaves the queue again. An application's session that begins to
+    # wait in that moment finds a cycle, and is rolled back: one transaction in 100,000 was.
+    steps_over = False
+
+    def interruption(self, connection: Connection) -> str | None:
+        """`max_statement_time` holds for every statement."""
+        return None
+
+    def at_once(self, sql: str) -> str:
+        """With no time to wait it does not queue up either; SKIP LOCKED beside that undoes the transaction at its end."""
+        return f"SET STATEMENT innodb_lock_wait_timeout = 0 FOR {sql}"
 
     def _statement_timeout(self, seconds: float) -> str:
         return f"max_statement_time = {seconds:g}"
+
+
+_NUMBERS = _WHOLE - {"year"} | {"float", "double", "decimal"}
+_WIDTH = re.compile(r"^((?:small|medium|big)?int|year)\(\d+\)|^(tinyint)\((?!1\))\d+\)")
+
+
+def _sized(sql_type: str) -> str:
+    """A type spelt alike before and after it is a column's: MariaDB adds a width to whole numbers, all to DECIMAL."""
+    known = _WIDTH.sub(lambda match: match[1] or match[2], sql_type.lower().replace(", ", ","))
+    if known.split()[0] == "decimal":
+        return known.replace("decimal", "decimal(10,0)", 1)
+    return re.sub(r"^decimal\((\d+)\)", r"decimal(\1,0)", known)
 
 
 def _as_text(expression: str, sql_type: str) -> str:

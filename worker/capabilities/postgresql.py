@@ -27,8 +27,10 @@ import sql
 from worker import errors
 from worker.answers import OutputKind, OutputType
 from worker.capabilities.alteration import Alteration, Lock
+from worker.capabilities.calling import Calling
 from worker.capabilities.counsel import Counsel
 from worker.capabilities.protocol import FoundType, bare_type
+from worker.names import literal
 
 # What libpq says first and the URL says better.
 _SERVER = re.compile(r'^connection (failed|is bad): connection to server at "[^"]*"[^:]*: (FATAL: +)?')
@@ -267,6 +269,24 @@ _COUNSEL = Counsel(
     trigger_guard="make it UPDATE OF its own columns, or give it WHEN (OLD.column IS DISTINCT FROM NEW.column)",
     batch_sign="scan of {service} below a nested loop",
     batch_remedy="make {function} LANGUAGE SQL PARALLEL SAFE COST 5000, and its body one SELECT of the call",
+    built_in_remedy="",
+)
+
+# A call takes 100 arguments, of which aws_sagemaker.invoke_endpoint has two of its own.
+_CALLING = Calling(
+    product="Aurora PostgreSQL",
+    composites=True,
+    most_inputs=98,
+    takes_batch_size=True,
+    aliases=False,
+    built_in_sentiment="",
+    role_by_parameter=False,
+    forbidden_in="",
+    charset="",
+    returnable="any type",
+    missing="on Aurora CREATE EXTENSION IF NOT EXISTS aws_ml CASCADE; elsewhere make a function {function} by hand, "
+    "which `apply` then leaves as it is",
+    outdated="ALTER EXTENSION aws_ml UPDATE; (Bedrock came with 2.0)",
 )
 
 
@@ -279,8 +299,12 @@ class PostgreSQL:
     own_schema: str | None = "rowscore"
     row_version: tuple[str, str] | None = ("c.xmin", "xid")
     locks_first = False
+    json_as_text = False
+    reads_forgive = False
+    steps_over = True
     alteration = _ALTERATION
     counsel = _COUNSEL
+    calling = _CALLING
 
     # Text forms that keys and answers travel in must not depend on the role's or the database's settings.
     _ALWAYS: Mapping[str, str | int] = {
@@ -298,6 +322,14 @@ class PostgreSQL:
         """SET LOCAL for the standing settings and these; names and values are rowscore's own, never a user's."""
         merged = {**self._ALWAYS, **settings}
         return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in merged.items())
+
+    def interruption(self, connection: Connection) -> str | None:
+        """`statement_timeout` holds for every statement."""
+        return None
+
+    def at_once(self, sql: str) -> str:
+        """SKIP LOCKED does."""
+        return sql
 
     @contextmanager
     def binary_cursor(self, connection: Connection) -> Iterator[Any]:
@@ -331,6 +363,10 @@ class PostgreSQL:
         if all(self.is_exact(sql_type, deterministic=deterministic) for sql_type in types):
             return f"hash_record_extended(ROW({', '.join(expressions)}), 0)", "bigint"
         return f"md5(record_send(ROW({', '.join(expressions)})))", "text"
+
+    def constant(self, value: float | int | str | bool, sql_type: str, cast_type: str) -> str:
+        """Whatever the type reads."""
+        return f"CAST({literal(str(value))} AS {sql_type})"
 
     def read_expression(self, expression: str, sql_type: str) -> str:
         """Types that the driver does not know are read as text."""
@@ -399,3 +435,11 @@ class PostgreSQL:
             return OutputType(OutputKind.ARRAY, _KINDS.get(bare_type(element), OutputKind.OTHER), sql_type)
         kind = _KINDS.get(bare_type(sql_type), OutputKind.OTHER)
         return OutputType(kind, OutputKind.FLOAT if kind is OutputKind.VECTOR else None, sql_type)
+
+    def argument_type(self, sql_type: str, column_type: str | None) -> str:
+        """The input's own."""
+        return sql_type
+
+    def answer_type(self, name: str, cast_type: str, *, document: bool) -> str | None:
+        """The column's without its length: what is too long is refused when it is assigned, and not cut."""
+        return cast_type

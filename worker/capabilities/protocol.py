@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from worker import errors
 from worker.answers import OutputType
 from worker.capabilities.alteration import Alteration
+from worker.capabilities.calling import Calling
 from worker.capabilities.counsel import Counsel
 
 
@@ -33,14 +34,24 @@ class Capabilities(Protocol):
     own_schema: str | None  # where rowscore's own tables are; None: in the connection's database, by a prefix
     row_version: tuple[str, str] | None  # of a row `c` of a `versioned` table, and its type
     locks_first: bool  # a statement that writes cannot lock and step over rows itself
+    json_as_text: bool  # the driver answers JSON as its text
+    reads_forgive: bool  # a SELECT answers NULL, with a warning, where an expression fails an UPDATE
+    steps_over: bool  # SKIP LOCKED waits for nobody, not even for a moment
     alteration: Alteration
     counsel: Counsel
+    calling: Calling
 
     def connect_arguments(self, application_name: str) -> dict[str, Any]:
         """Arguments for the driver's connect."""
 
     def local_settings(self, settings: Mapping[str, str | int]) -> str:
         """One script that makes settings for the current transaction only."""
+
+    def interruption(self, connection: Connection) -> str | None:
+        """What another session runs to end the statement that this one runs; None where `statement_timeout` ends any."""
+
+    def at_once(self, sql: str) -> str:
+        """The statement in a form that gives up at once where it would wait for a row, where `steps_over` is false."""
 
     def binary_cursor(self, connection: Connection) -> Any:
         """A context manager over a driver cursor that fetches and sends binary values."""
@@ -62,6 +73,14 @@ class Capabilities(Protocol):
         Args:
             types: the expressions' SQL types.
             deterministic: whether the columns among them have collations whose equality is that of the bytes.
+        """
+
+    def constant(self, value: float | int | str | bool, sql_type: str, cast_type: str) -> str:
+        """A value that the configuration gives for NULL, as SQL of a column's type.
+
+        Args:
+            sql_type: the column's.
+            cast_type: what CAST takes for it; see `Column`.
         """
 
     def read_expression(self, expression: str, sql_type: str) -> str:
@@ -100,6 +119,23 @@ class Capabilities(Protocol):
 
     def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
         """How answers for a column of this type are checked and sent."""
+
+    def argument_type(self, sql_type: str, column_type: str | None) -> str:
+        """The type of an argument of a function that calls a service.
+
+        Args:
+            sql_type: the input's, as the server parses it.
+            column_type: with length and precision where the input is a column, else None.
+        """
+
+    def answer_type(self, name: str, cast_type: str, *, document: bool) -> str | None:
+        """What a function that calls a service returns for an output of this type; None where Aurora forbids it.
+
+        Args:
+            name: the output's type as the server calls it.
+            cast_type: the same without length or precision.
+            document: whether it takes the answer out of a document instead of returning what the service gave.
+        """
 
 
 def bare_type(sql_type: str) -> str:

@@ -17,7 +17,9 @@ from worker.cli.session import SET_UP, Json, Name, session_of
 
 if TYPE_CHECKING:
     from worker.changes import Change
+    from worker.config import Prediction
     from worker.database import Database
+    from worker.materialisation import Materialisation
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the SQL for psql or mysql, and change nothing.")
@@ -25,6 +27,23 @@ DryRun = Annotated[
 AllowCopy = Annotated[
     bool,
     typer.Option("--allow-copy", help="MySQL, MariaDB: copy the table where no column can be added else."),
+]
+
+Grants = Annotated[
+    str | None,
+    typer.Option(
+        "--grants",
+        metavar="ROLE",
+        help="Print the SQL that lets ROLE score and do nothing else, and change nothing.",
+        show_default=False,
+    ),
+]
+
+Iam = Annotated[
+    bool,
+    typer.Option(
+        "--iam", help="Print the AWS commands that let the cluster call the model's service, and run none."
+    ),
 ]
 
 
@@ -40,6 +59,8 @@ def apply(
     name: Name = None,
     dry_run: DryRun = False,
     allow_copy: AllowCopy = False,
+    grants: Grants = None,
+    iam: Iam = False,
     as_json: Json = False,
 ) -> None:
     """Make what a prediction needs: columns, index, view, trigger.
@@ -50,6 +71,8 @@ def apply(
     Example:
         rowscore apply churn
         rowscore apply churn --dry-run > for-the-dba.sql
+        rowscore apply churn --grants scorer
+        rowscore apply churn --iam
     """
     from worker.apply import apply as make
 
@@ -57,7 +80,14 @@ def apply(
     output = session.output(as_json)
     with session.engine() as engine:
         prediction = engine.prediction(name)
-        database, materialisation = engine.database(prediction), engine.materialisation(prediction)
+        database = engine.database(prediction)
+        if iam:
+            _print_access(output, prediction, database)
+            return
+        materialisation = engine.materialisation(prediction)
+        if grants is not None:
+            _print_grants(output, prediction.name, grants, database, materialisation)
+            return
         if dry_run:
             changes = make(database, materialisation, allow_copy=allow_copy, dry_run=True)
             _print_sql(output, f"rowscore apply {prediction.name}", changes, database)
@@ -122,6 +152,35 @@ def remove(
             _summarise(output, changes, started, f"{prediction.name} is removed")
     output.document(_document(prediction.name, dry_run, changes))
     return 0
+
+
+def _print_grants(
+    output: Output, name: str, role: str, database: Database, materialisation: Materialisation
+) -> None:
+    from worker.doctor.grants import worker_grants
+
+    with database.transaction(statement_timeout="30s") as transaction:
+        statements = worker_grants(transaction, materialisation, role)
+    if not output.as_json:
+        output.say(
+            f"-- rowscore apply {name} --grants {role}: what a worker needs, to be run by whoever may grant it"
+        )
+        for statement in statements:
+            output.say(statement)
+    output.document({"prediction": name, "role": role, "statements": statements})
+
+
+def _print_access(output: Output, prediction: Prediction, database: Database) -> None:
+    from worker.iam import cluster_access
+
+    access = cluster_access(prediction, by_parameter=database.capabilities.calling.role_by_parameter)
+    if not output.as_json:
+        names = ["REGION", "ACCOUNT", "CLUSTER"] + (["PARAMETERS"] if access.parameter else [])
+        output.say(f"# rowscore apply {prediction.name} --iam: lets the cluster call {access.service}")
+        output.say(": " + " ".join(f'"${{{name}:?}}"' for name in names))
+        for command in access.commands:
+            output.say(command)
+    output.document({"prediction": prediction.name, **asdict(access), "commands": access.commands})
 
 
 def _teller(output: Output) -> Callable[[Change], None]:

@@ -72,6 +72,8 @@ def _prediction(prediction: Prediction) -> dict[str, Any]:
 
 def _model(values: dict[str, Any]) -> dict[str, Any]:
     shown = {field: _value(value) for field, value in values.items()}
+    if shown.get("aurora", ...) is None:  # not set, and without a default: most functions call no service
+        del shown["aurora"]
     if "http" in shown:
         shown["http"] = masked(shown["http"])
         headers = shown["headers"].items()
@@ -91,6 +93,8 @@ def _value(value: Any) -> Any:
         return duration_text(value)
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, dict):
+        return {key: _value(item) for key, item in value.items()}
     return value.model_dump() if hasattr(value, "model_dump") else value
 
 

@@ -7,10 +7,13 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 import sql
-from worker.batching import service_of
+from worker.batching import read_tally, service_of
+from worker.capabilities import capabilities_of
+from worker.config import SqlModel
 from worker.database import Transaction, one_line
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
+from worker.facts import read_models
 from worker.function import Function
 from worker.materialisation import Materialisation
 
@@ -23,6 +26,9 @@ def check_function(transaction: Transaction, m: Materialisation) -> Findings:
     """That the function takes the inputs and answers what the outputs can hold."""
     function = m.function
     if function is None:
+        return
+    if function.made and not _is_there(transaction, m, function):
+        yield warning("function", f"{function.label} is not there yet", f"rowscore apply {m.name}")
         return
     try:
         with transaction.connection.begin_nested():
@@ -53,12 +59,20 @@ def check_function(transaction: Transaction, m: Materialisation) -> Findings:
         yield ok("function", f"{takes} ({kind}, cost {function.cost:g})")
 
 
+def _is_there(transaction: Transaction, m: Materialisation, function: Function) -> bool:
+    wanted = read_models(transaction, m.prediction, m)
+    return any(item.kind == "function" and item.label == function.label for item in wanted)
+
+
 def check_batching(transaction: Transaction, m: Materialisation, server: Server) -> Findings:
     """What AWS advises for a function that calls one of its services, for the sake of batch mode."""
     function = m.function
     service = service_of(function) if function is not None else None
-    yield from _check_single_calls(transaction, m)
+    yield from _check_counters(transaction, m)
+    yield from _check_mode(m)
     if function is None or service is None:
+        return
+    if function.made and not _is_there(transaction, m, function):
         return
     if "find_extension" not in sql.load(m.dialect):
         if not server.aurora:
@@ -80,17 +94,33 @@ def check_batching(transaction: Transaction, m: Materialisation, server: Server)
         yield warning("batch mode", message, f"ALTER FUNCTION {signature} COST 5000;")
 
 
-def _check_single_calls(transaction: Transaction, m: Materialisation) -> Findings:
+def _check_counters(transaction: Transaction, m: Materialisation) -> Findings:
     """Calls that Aurora made outside batch mode, each of which is paid for and waited for by itself."""
     statements = sql.load(m.dialect)
-    if "find_single_calls" not in statements:
+    if "find_model_counters" not in statements:
         return
-    for name, calls in transaction.rows(statements["find_single_calls"].render()):
-        if int(calls):
-            message = f"{int(calls):,} calls of models were made outside batch mode since the server started"
-            yield warning("batch mode", message, f"see whether {name} still grows while rowscore runs")
-        else:
-            yield ok("batch mode", "no call of a model was made outside batch mode")
+    tally = read_tally(dict(map(tuple, transaction.rows(statements["find_model_counters"].render()))))
+    if tally is None:
+        return
+    if tally.single:
+        advice = "see whether Aurora_ml_single_request_cnt still grows while rowscore runs"
+        yield warning("batch mode", str(tally), advice)
+    else:
+        yield ok("batch mode", str(tally))
+
+
+def _check_mode(m: Materialisation) -> Findings:
+    """Aurora batches a function of its own in some places alone."""
+    model = m.prediction.model
+    advice = capabilities_of(m.dialect).counsel.built_in_remedy
+    if (
+        m.function is not None
+        and m.function.trailing
+        and isinstance(model, SqlModel)
+        and model.mode == "update"
+    ):
+        message = f"{m.function.label} is called inside the UPDATE, where AWS documents no batches for it"
+        yield warning("batch mode", message, advice)
 
 
 def _check_extension(transaction: Transaction, m: Materialisation, server: Server) -> Findings:

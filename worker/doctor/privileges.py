@@ -15,11 +15,10 @@ from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
 from worker.errors import PrivilegeError
 from worker.refusals import roles_of
-from worker.state import PREFIX
+from worker.state import OWN_TABLES, PREFIX
 from worker.table import listed
 
 _AWS_FUNCTION = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock))\.(\w+)", re.IGNORECASE)
-_OWN = ("alembic_version", "batch", "circuit", "failure", "learned", "lease", "prediction", "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def _lacking(transaction: Transaction, lacking: list[str], seen: list[str]) -> l
     instead of that it is not there.
     """
     statements = sql.load(transaction.capabilities.dialect)
-    names = [f"{PREFIX}{name}" for name in _OWN]
+    names = [f"{PREFIX}{name}" for name in OWN_TABLES]
     if not seen:
         hidden = refusal_of(transaction, statements["find_revision"].render())
         return names if isinstance(hidden, PrivilegeError) else []
@@ -177,8 +176,13 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
     schema, name = split_name(prediction.model.sql)
     found = _functions(transaction, schema, name)
     visible = [row for row in found if schema is not None or row.visible or not row.usable]
+    made = prediction.model.aurora is not None  # by `apply`, beside the table; or it is the server's own
     if not found:
-        yield from _check_hidden(transaction, prediction.model.sql, prediction.inputs, server)
+        yield from _check_hidden(
+            transaction, prediction.model.sql, prediction.inputs, server, needed=not made
+        )
+    elif not visible and made:
+        visible = found
     elif not visible:
         message = f"{found[0].signature} is in a schema that is not on the search path"
         yield error(
@@ -190,7 +194,9 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
             yield from _check_services(transaction, row.source, server)
 
 
-def _check_hidden(transaction: Transaction, asked: str, inputs: Iterable[Any], server: Server) -> Findings:
+def _check_hidden(
+    transaction: Transaction, asked: str, inputs: Iterable[Any], server: Server, *, needed: bool
+) -> Findings:
     """No function is seen: there is none, or the server hides it from those who may not call it."""
     statements = sql.load(transaction.capabilities.dialect)
     if "try_function" in statements:
@@ -201,7 +207,8 @@ def _check_hidden(transaction: Transaction, asked: str, inputs: Iterable[Any], s
             message = f"role {server.role} may not call {signature}"
             yield error("function", message, server.remedy("grant_function", signature=signature))
             return
-    yield error("function", f"there is no function {asked}", "create it, or mend `model`")
+    if needed:
+        yield error("function", f"there is no function {asked}", "create it, or mend `model`")
 
 
 def _check_services(transaction: Transaction, source: str, server: Server) -> Findings:

@@ -1,0 +1,111 @@
+"""What lets an Aurora cluster call a prediction's service: IAM's policies and the AWS CLI's commands; it calls neither.
+
+From AWS's user guides, "Setting up your Aurora ... DB cluster to use Aurora machine learning". The shell fills in
+$REGION, $ACCOUNT, $CLUSTER and, for Aurora MySQL, $PARAMETERS, the cluster's own parameter group.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from worker.config import (
+    AuroraService,
+    BedrockEmbeddings,
+    BedrockModel,
+    ComprehendSentiment,
+    Prediction,
+    SageMakerEndpoint,
+    SqlModel,
+)
+from worker.errors import ConfigurationError
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "rds.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The role that the cluster assumes.
+
+    Attributes:
+        service: as `add-role-to-db-cluster` names the feature.
+        role: its name.
+        policy: what it may do, and to what.
+        trust: who may assume it.
+        parameter: the cluster's parameter that names it; None where associating it is enough.
+    """
+
+    service: str
+    role: str
+    policy: dict[str, Any]
+    trust: dict[str, Any]
+    parameter: str | None
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands of a shell, in order; the last makes the parameter take effect."""
+        arn = f"arn:aws:iam::$ACCOUNT:role/{self.role}"
+        associate = f'aws rds add-role-to-db-cluster --db-cluster-identifier "$CLUSTER" --role-arn "{arn}"'
+        commands = [
+            f"aws iam create-role --role-name {self.role} --assume-role-policy-document {_document(self.trust)}",
+            f"aws iam put-role-policy --role-name {self.role} --policy-name rowscore "
+            f"--policy-document {_document(self.policy)}",
+        ]
+        if self.parameter is None:
+            return (*commands, f"{associate} --feature-name {self.service}")
+        return (
+            *commands,
+            associate,
+            'aws rds modify-db-cluster-parameter-group --db-cluster-parameter-group-name "$PARAMETERS" '
+            f'--parameters "ParameterName={self.parameter},ParameterValue={arn},ApplyMethod=pending-reboot"',
+            'aws rds failover-db-cluster --db-cluster-identifier "$CLUSTER"',
+        )
+
+
+def cluster_access(prediction: Prediction, *, by_parameter: bool) -> Access:
+    """What the cluster needs for this prediction's service.
+
+    Args:
+        by_parameter: whether a parameter of the cluster names the role, as Aurora MySQL wants it.
+
+    Raises:
+        ConfigurationError: the prediction's model calls no service of Aurora's.
+    """
+    model = prediction.model
+    if not isinstance(model, SqlModel) or model.aurora is None:
+        raise ConfigurationError(
+            f"predictions.{prediction.name}.model: it names no service under `aurora` that a cluster would have to call"
+        )
+    service, actions, resource = _needed(model.aurora)
+    statement = {"Effect": "Allow", "Action": actions, "Resource": resource}
+    return Access(
+        service=service,
+        role=f"rowscore-{prediction.name}-{service.lower()}",
+        policy={"Version": "2012-10-17", "Statement": [statement]},
+        trust=TRUST,
+        parameter=f"aws_default_{service.lower()}_role" if by_parameter else None,
+    )
+
+
+def _needed(service: AuroraService) -> tuple[str, list[str], str]:
+    """The feature, the actions, and what they are done to: the one endpoint or model, where there is such a thing."""
+    if isinstance(service, SageMakerEndpoint):
+        arn = f"arn:aws:sagemaker:$REGION:$ACCOUNT:endpoint/{service.sagemaker}"
+        return "SageMaker", ["sagemaker:InvokeEndpoint"], arn
+    if isinstance(service, ComprehendSentiment):
+        return "Comprehend", ["comprehend:DetectSentiment", "comprehend:BatchDetectSentiment"], "*"
+    assert isinstance(service, BedrockModel | BedrockEmbeddings)  # noqa: S101  for mypy
+    model = service.bedrock if isinstance(service, BedrockModel) else service.embeddings
+    arn = model if model.startswith("arn:") else f"arn:aws:bedrock:$REGION::foundation-model/{model}"
+    return "Bedrock", ["bedrock:InvokeModel"], arn
+
+
+def _document(document: dict[str, Any]) -> str:
+    """JSON as one word of a shell that fills in variables; none of its texts holds a quote or a dollar of its own."""
+    return '"' + json.dumps(document).replace('"', '\\"') + '"'
