@@ -152,6 +152,7 @@ class Materialisation:
             "where": prediction.where,
             "fingerprint": expression,
             "fingerprint_type": fingerprint_type,
+            "versioned": self.versioned,
             "function": self.function,
             "max_rows_per_batch": prediction.max_rows_per_batch,
             "states": RowState,

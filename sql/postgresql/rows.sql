@@ -12,10 +12,10 @@ UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }} FROM k A
 SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
 
 FROM {{ table }} AS c
-WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}{% if versioned %} AND {{ unheld(table, keys, "c", state, claims) }}{% endif %}
 
-ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}
-FOR NO KEY UPDATE OF c SKIP LOCKED
+ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}{% if not versioned %} FOR NO KEY UPDATE OF c SKIP LOCKED{% endif %}
+
 
 -- name: write_rows
 -- The guarded write, at full speed: waits for a row's lock, so it runs under a short lock_timeout.

@@ -14,6 +14,7 @@ from tests.support.deadlines import eventually
 from tests.support.predictions import (
     Barrier,
     add_items,
+    add_up,
     applied,
     configuration,
     drain,
@@ -133,3 +134,25 @@ def test_a_role_that_may_not_see_versions_uses_fingerprints(database_url: str, r
     assert versioned(database_url)
     restricted = make_url(database_url).set(username=reader).render_as_string(hide_password=False)
     assert not versioned(restricted)
+
+
+def test_rows_that_somebody_once_locked_are_locked_to_see_whether_they_are_free(
+    database_url: str, connect: Connect
+) -> None:
+    application, holder = connect(), connect(autocommit=False)
+    make_items(application)
+    with opened(configuration(database_url, **PYTHON), add_up) as engine:
+        applied(engine)
+        add_items(application, 50)
+        holder.execute("UPDATE items SET note = 'undone' WHERE id <= 10")
+        holder.rollback()
+        holder.execute("SELECT id FROM items WHERE id BETWEEN 11 AND 20 FOR KEY SHARE")
+        holder.commit()
+        application.execute("SELECT id FROM items WHERE id BETWEEN 15 AND 25 FOR UPDATE")
+        holder.execute("SELECT id FROM items WHERE id BETWEEN 6 AND 16 FOR KEY SHARE")
+        holder.execute("UPDATE items SET note = 'held' WHERE id IN (1, 12, 30)")
+        summary = drain(engine)
+        assert (summary.scored, summary.call_rows) == (47, 47), "a foreign key's lock keeps nobody out"
+        holder.commit()
+        assert drain(engine).call_rows == 3
+        assert states(application) == {SCORED: 50}
