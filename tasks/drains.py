@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from celery import shared_task
 
 from schedules.beat import interval
+from tasks import backfills
 from tasks.failing import in_one_line
-from worker.batch import BatchResult
+from tasks.progress import TaskProgress
 from worker.broker import BROKER_FAILURES
 from worker.drain import Drain, Summary
 from worker.engine import Engine
@@ -17,20 +17,20 @@ from worker.errors import RowscoreError
 from worker.log import logger
 from worker.outlook import look, successor
 
-PROGRESS_EVERY = 1.0  # seconds
-
 _log = logger(__name__)
 
 
 @shared_task(bind=True, name="rowscore.tick", throws=(RowscoreError,))  # type: ignore[untyped-decorator]
 def tick(self: Any, name: str | None = None) -> dict[str, Any]:
-    """Start as many drains of the prediction as there is room for."""
+    """Start as many drains of the prediction as there is room for, and as many tasks of a backfill for Celery."""
     engine: Engine = self.app.engine
     with in_one_line("tick", name):
-        found = look(engine, name)
         prediction = engine.prediction(name)
+        every = interval(prediction, engine.configuration.path)
+        found = look(engine, prediction.name, every)
         for _ in range(found.free):
-            drain.apply_async((prediction.name,), expires=interval(prediction, engine.configuration.path))
+            drain.apply_async((prediction.name,), expires=every)
+        backfills.start(engine, prediction.name, every)
     return {"prediction": prediction.name, "started": found.free, "live": found.live, "reason": found.reason}
 
 
@@ -39,7 +39,7 @@ def drain(self: Any, name: str | None = None) -> dict[str, Any]:
     """Score the prediction's pending rows for `max_run_time`; the summary says how many, and why it ended."""
     engine: Engine = self.app.engine
     with in_one_line("drain", name), self.app.shutdown.finishing(engine.stop):
-        work = Drain(engine, name, progress=_Progress(self))
+        work = Drain(engine, name, progress=TaskProgress(self))
         summary = work.run()
         if not engine.stop.is_set():
             _follow(engine, summary, work.seconds)
@@ -56,33 +56,3 @@ def _follow(engine: Engine, summary: Summary, budget: float) -> None:
         drain.apply_async((summary.prediction,), countdown=wait or None, expires=wait + every)
     except BROKER_FAILURES as error:
         _log.warning("the next drain was not sent; the next tick starts one", error=str(error))
-
-
-class _Progress:
-    """Tells the result backend and Flower about once a second how far a drain is."""
-
-    def __init__(self, task: Any) -> None:
-        self.task = task
-        self.started = self.told = time.monotonic()
-
-    def __call__(self, summary: Summary, result: BatchResult) -> None:
-        """Called after each batch."""
-        now = time.monotonic()
-        if now - self.told < PROGRESS_EVERY:
-            return
-        self.told = now
-        rate = round(summary.scored / (now - self.started))
-        progress = {
-            "prediction": summary.prediction,
-            "batches": summary.batches,
-            "scored": summary.scored,
-            "failed": summary.failed,
-            "rows_per_second": rate,
-            "rows_per_batch": result.taken,
-        }
-        text = f"{summary.scored:,} rows scored, {rate:,} a second, {result.taken:,} in the last batch"
-        try:
-            self.task.update_state(state="PROGRESS", meta=progress)
-            self.task.send_event("task-progress", result=text)
-        except BROKER_FAILURES as error:
-            _log.warning("progress was not told", error=str(error))

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support import accounts
 from tests.support.databases import MySQLSession, databases, session
 from tests.support.mysql import MySQL, served
 from worker.database import Database
@@ -71,11 +72,15 @@ def administrator(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The conformance suite runs once for each database."""
-    chosen = any("database_url" in mark.args for mark in metafunc.definition.iter_markers("parametrize"))
+    """The conformance suite runs once for each database, or for each of those that a module is about."""
     suite = getattr(metafunc.module, "CONFORMANCE", False)
+    marked = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    chosen = any(
+        "database_url" in (names.split(",") if isinstance(names, str) else names) for names in marked
+    )
     if suite and not chosen and "database_url" in metafunc.fixturenames:
-        metafunc.parametrize("database_url", databases(), indirect=True, scope="function")
+        here = [name for name in databases() if suite is True or name in suite]
+        metafunc.parametrize("database_url", here, indirect=True, scope="function")
 
 
 @pytest.fixture
@@ -102,6 +107,13 @@ def connect(database_url: str) -> Iterator[Connect]:
     """Opens sessions of the application's on the test's database, autocommitting; all are closed at the end."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(session(database_url, **options))
+
+
+@pytest.fixture
+def account(database_url: str, connect: Connect) -> Iterator[accounts.Account]:
+    """An account of the test's server that may log in and nothing else."""
+    with accounts.made(connect(), database_url) as made:
+        yield made
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from worker.shutdown import Shutdown
 from worker.stdlog import adopt_standard_logs
 
 QUEUE = "rowscore"
-TASKS = ("tasks.drains", "tasks.upkeep")
+BACKFILL_QUEUE = "rowscore-backfill"  # `celery -A worker worker -Q rowscore-backfill`
+TASKS = ("tasks.backfills", "tasks.drains", "tasks.upkeep")
 _MARGIN = 60.0  # seconds for a batch's statements, waits for locks included, and a model without a timeout
 _RESULTS_KEPT = 3600.0  # seconds; two ticks a minute and their drains are a few thousand small keys
 
@@ -93,6 +94,7 @@ def settings(configuration: Configuration) -> dict[str, Any]:
     return {
         **broker_options(url),
         "task_default_queue": QUEUE,
+        "task_routes": {"rowscore.backfill": {"queue": BACKFILL_QUEUE}},
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",

@@ -1,19 +1,29 @@
-"""A backfill: scores the rows that were there before `apply`, once, over the whole key space, resumable anywhere."""
+"""A backfill: scores the rows that were there before `apply`, once, over the whole key space, resumable anywhere.
+
+One run a prediction is live, running or paused. It keeps the options that it was begun with; who works on it reads them
+there, and looks at its status with each window.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from worker.database import Transaction
+from sqlalchemy.exc import DBAPIError
+
+from worker.capabilities import Capabilities
+from worker.database import Transaction, one_line
 from worker.drain import HELD, Drain, Progress, Summary
 from worker.engine import Engine
-from worker.errors import RowscoreError
-from worker.leases import share_prediction
-from worker.materialisation import Materialisation
-from worker.states import RowState, RunKind, RunStatus
+from worker.errors import ConfigurationError, RefusedError, RowscoreError
+from worker.leases import Key, bind_key, share_prediction
+from worker.materialisation import Materialisation, check_condition, restricted
+from worker.options import Options, options_of, read_key
+from worker.states import RUN_TRANSITIONS, RowState, RunKind, RunStatus
 from worker.table import listed
 
 COUNT_UP_TO = 5_000_000  # estimated rows up to which the exact number is counted for the progress bar
@@ -26,7 +36,11 @@ class BackfillRun:
 
     Attributes:
         total: rows to score when it began (an estimate on very large tables), or None where nobody knows.
+        seconds: since it began.
         resumed: it had begun before.
+        calls: reserved from its budget, as are `paid_rows` and `money`; 0 where it has none.
+        at: its cursor: the first key of the lowest window that is not finished, since they finish out of order; where
+            none is out, the last key that was handed out.
     """
 
     id: int
@@ -36,6 +50,18 @@ class BackfillRun:
     skipped: int
     seconds: float
     resumed: bool
+    status: RunStatus = RunStatus.RUNNING
+    options: Options = field(default_factory=Options)
+    calls: int = 0
+    paid_rows: int = 0
+    money: float = 0.0
+    at: Key | None = None
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget allows no further call of one row, at prices of zero."""
+        cap = self.options.cap
+        return cap is not None and cap.rows_left(self.calls, self.paid_rows, self.money, 0.0, 0.0) == 0
 
     @property
     def done(self) -> int:
@@ -43,46 +69,174 @@ class BackfillRun:
         return self.scored + self.failed + self.skipped
 
 
-def begin(engine: Engine, name: str | None = None) -> BackfillRun:
-    """Start a backfill over the keys that are there now, or pick up the one that is running.
+def begin(engine: Engine, name: str | None = None, options: Options | None = None) -> BackfillRun:
+    """Start a backfill over the keys that are there now, or pick up the live one with the options that it has.
 
     Raises:
         NotAppliedError, StaleDefinitionError: `apply` has to be run first.
+        ConfigurationError: the database does not take one of the options.
+        RefusedError: the live one has other options.
+    """
+    prediction = engine.prediction(name)
+    m = engine.materialisation(prediction)
+    asked = options or Options()
+    if asked.cap is not None and asked.cap.unit == "money" and not prediction.model.priced:
+        raise ConfigurationError(
+            f"--budget {asked.budget} is money, and the model of {m.name} has neither cost_per_call nor cost_per_row"
+        )
+    with engine.database(prediction).transaction() as transaction:
+        share_prediction(transaction, m)
+        live = _live(transaction, m)
+        if live is None:
+            _start(transaction, m, asked)
+        run = _read(transaction, m, live or _live(transaction, m), resumed=live is not None)
+        if live is not None and _raises_budget(asked, run.options):
+            options_now = replace(run.options, budget=asked.budget)
+            stored = json.dumps(options_now.as_dict())
+            transaction.execute(m.render("keep_options"), run=run.id, options=stored)
+            run = replace(run, options=options_now)
+            asked = Options()
+    if asked and asked != run.options:
+        raise RefusedError(
+            f"a backfill of {m.name} is under way {f'with {run.options}' if run.options else 'without options'}; "
+            f"call it without any to go on with it, or end it with --cancel"
+        )
+    return run
+
+
+def _raises_budget(asked: Options, known: Options) -> bool:
+    """Whether all that is asked for is another budget in place of the one there is."""
+    return None not in (asked.budget, known.budget) and asked == Options(budget=asked.budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a backfill with some options would be about.
+
+    Attributes:
+        m: the prediction with the condition that its rows have to meet.
+        lower: its first key; None: from the beginning.
+        upper: its last key, which is there now; None where the table is empty.
+        total: rows that it would deal with; None where nobody knows.
+    """
+
+    m: Materialisation
+    lower: Key | None
+    upper: Key | None
+    total: int | None
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """The keys as parameters."""
+        lower = bind_key("lower", self.lower) if self.lower is not None else {}
+        return lower | (bind_key("upper", self.upper) if self.upper is not None else {})
+
+
+def scope(transaction: Transaction, m: Materialisation, options: Options) -> Scope:
+    """Look at the keys and count the rows.
+
+    Raises:
+        ConfigurationError: the database does not take one of the options.
+    """
+    if options.where is not None:
+        check_condition(transaction, m, options.where, "--where")
+    lower = _typed_key(transaction, m, options.from_key, "--from-key")
+    to = _typed_key(transaction, m, options.to_key, "--to-key")
+    bounds = bind_key("upper", to) if to is not None else {}
+    last = transaction.value(m.render("last_key", upper=to is not None), **bounds)
+    # Of a table that is empty up to there nothing is walked: without a bound new rows would be.
+    upper = to if last is None else tuple(listed(last))
+    own = Scope(restricted(m, options), lower, upper, None)
+    return replace(own, total=_total(transaction, own, options))
+
+
+def _start(transaction: Transaction, m: Materialisation, options: Options) -> None:
+    """A new run; one that somebody else starts meanwhile is left alone."""
+    about = scope(transaction, m, options)
+    transaction.execute(
+        m.render("start_backfill"),
+        prediction=m.name,
+        lower=None if about.lower is None else json.dumps(about.lower),
+        upper=None if about.upper is None else json.dumps(about.upper),
+        total=about.total,
+        options=json.dumps(options.as_dict()),
+    )
+
+
+def live(engine: Engine, name: str | None = None) -> BackfillRun | None:
+    """The backfill that is running or paused, if one is.
+
+    Raises:
+        NotAppliedError, StaleDefinitionError: this process may not score the prediction.
     """
     prediction = engine.prediction(name)
     m = engine.materialisation(prediction)
     with engine.database(prediction).transaction() as transaction:
         share_prediction(transaction, m)
-        running = _running(transaction, m)
-        if running is None:
-            upper = transaction.value(m.render("last_key"))
-            bound = None if upper is None else json.dumps(listed(upper))
-            total = _total(transaction, m)
-            transaction.execute(m.render("start_backfill"), prediction=m.name, upper=bound, total=total)
-        return _read(transaction, m, running or _running(transaction, m), resumed=running is not None)
+        run = _live(transaction, m)
+        return None if run is None else _read(transaction, m, run, resumed=True)
+
+
+def change(engine: Engine, name: str | None, after: RunStatus) -> BackfillRun:
+    """Pause, resume or cancel the live backfill; who works on it notices with the next window.
+
+    Raises:
+        RefusedError: none is live.
+    """
+    prediction = engine.prediction(name)
+    m = engine.materialisation(prediction)
+    with engine.database(prediction).transaction(lock_timeout="5s") as transaction:
+        share_prediction(transaction, m)
+        run: Any = transaction.row(m.render("lock_run"), prediction=m.name, kind=RunKind.BACKFILL.value)
+        if run is None:
+            raise RefusedError(f"no backfill of {m.name} is under way")
+        _change(transaction, m, run.id, RunStatus(run.status), after)
+        if after is RunStatus.CANCELLED:
+            transaction.execute(m.render("void_leases"), run=run.id)
+        return _read(transaction, m, run.id, resumed=True)
+
+
+def _change(
+    transaction: Transaction, m: Materialisation, run: int, before: RunStatus, after: RunStatus
+) -> None:
+    if (before, after) in RUN_TRANSITIONS:
+        over = after in (RunStatus.FINISHED, RunStatus.CANCELLED)
+        transaction.execute(
+            m.render("change_run"), run=run, before=before.value, after=after.value, over=over
+        )
 
 
 def work(
-    engine: Engine, name: str | None, run: BackfillRun, progress: Progress, waits: Callable[[str], None]
+    engine: Engine,
+    name: str | None,
+    run: BackfillRun,
+    progress: Progress,
+    waits: Callable[[str], None],
+    *,
+    seconds: float = math.inf,
 ) -> Summary:
     """Score windows until the run is finished, the process is told to stop, or a person has to act.
 
     Args:
         progress: told after each batch.
         waits: told why, whenever it has to wait.
+        seconds: its time, looked at after each batch.
 
     Raises:
         RowscoreError: the model refuses in a way that no waiting mends.
     """
     total = Summary(engine.prediction(name).name)
     held = 0
-    while not engine.stop.is_set():
-        drain = Drain(engine, name, kind=RunKind.BACKFILL, seconds=float("inf"), progress=progress)
+    until = time.monotonic() + seconds
+    while not engine.stop.is_set() and (left := until - time.monotonic()) > 0:
+        drain = drain_of(engine, name, run, seconds=left, progress=progress)
         summary = drain.run()
-        _merge(total, summary)
+        merge(total, summary)
         held = held + 1 if summary.ended == HELD else 0
         if summary.empty:
-            _finish(drain, run)
+            finish(drain, run)
+            break
+        if summary.spent:
             break
         if summary.permanent:
             raise RowscoreError(f"the model cannot be used as it is configured: {summary.fault}")
@@ -90,9 +244,38 @@ def work(
             total.ended = "other sessions hold the rows that are left; run it again later"
             break
         if summary.retry_after is not None:
+            if summary.retry_after > until - time.monotonic():
+                total.retry_after = summary.retry_after
+                break
             waits(summary.fault or summary.ended)
             engine.stop.wait(summary.retry_after)
     return total
+
+
+def drain_of(
+    engine: Engine, name: str | None, run: BackfillRun, *, seconds: float, progress: Progress | None = None
+) -> Drain:
+    """The loop over this run's windows."""
+    return Drain(
+        engine,
+        name,
+        kind=RunKind.BACKFILL,
+        seconds=seconds,
+        progress=progress,
+        run=run.id,
+        options=run.options,
+    )
+
+
+def finish(drain: Drain, run: BackfillRun) -> None:
+    """Its last look found no row left; a run that was cancelled or paused meanwhile stays so.
+
+    The run is locked as for a lease: by its number first, two that finish at once would deadlock on MariaDB over the
+    index that has its status.
+    """
+    with drain.database.transaction(lock_timeout="5s") as transaction:
+        transaction.row(drain.m.render("lock_run"), prediction=drain.m.name, kind=RunKind.BACKFILL.value)
+        _change(transaction, drain.m, run.id, RunStatus.RUNNING, RunStatus.FINISHED)
 
 
 def read(engine: Engine, name: str | None, run: BackfillRun) -> BackfillRun:
@@ -103,20 +286,62 @@ def read(engine: Engine, name: str | None, run: BackfillRun) -> BackfillRun:
         return _read(transaction, m, run.id, resumed=run.resumed)
 
 
-def _running(transaction: Transaction, m: Materialisation) -> Any:
+def _live(transaction: Transaction, m: Materialisation) -> Any:
     return transaction.value(m.render("find_run"), prediction=m.name, kind=RunKind.BACKFILL.value)
 
 
-def _total(transaction: Transaction, m: Materialisation) -> int:
-    if m.table.estimated_rows > COUNT_UP_TO:
-        return m.table.estimated_rows
-    return int(transaction.value(m.render("count_state", claims=RowState.EXISTING)))
+def _typed_key(transaction: Transaction, m: Materialisation, text: str | None, option: str) -> Key | None:
+    """A key that a person typed, as the database writes it."""
+    if text is None:
+        return None
+    try:
+        parts = read_key(text, len(m.key))
+        for column, part in zip(m.key, parts, strict=True):
+            if column.native:
+                int(part)
+        with transaction.connection.begin_nested():
+            found = listed(transaction.value(m.render("check_key"), **bind_key("key", parts)))
+    except ValueError as error:
+        named = ", ".join(column.name for column in m.key)
+        raise ConfigurationError(
+            f"{option}: {text!r} is no key of {m.table.label} ({named}): {error}"
+        ) from error
+    except (DBAPIError, transaction.capabilities.driver_error) as error:
+        raise _not_a_key(transaction.capabilities, m, option, text, error) from error
+    if None in found:
+        raise ConfigurationError(f"{option}: {text!r} is no key of {m.table.label}")
+    return tuple(map(str, found))
+
+
+def _not_a_key(
+    capabilities: Capabilities, m: Materialisation, option: str, text: str, error: Exception
+) -> RowscoreError:
+    origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    reason = one_line(capabilities.message(origin))
+    return ConfigurationError(f"{option}: {text!r} is no key of {m.table.label}: {reason}")
+
+
+def _total(transaction: Transaction, about: Scope, options: Options) -> int | None:
+    """Rows that it will deal with; of a very large table an estimate, and of a part of one nobody knows."""
+    total: int | None
+    if about.m.table.estimated_rows > COUNT_UP_TO:
+        part = options.where or options.only_missing or options.from_key or options.to_key
+        total = None if part else about.m.table.estimated_rows
+    else:
+        lower, upper = about.lower is not None, about.upper is not None
+        statement = about.m.render("count_state", claims=RowState.EXISTING, lower=lower, upper=upper)
+        total = int(transaction.value(statement, **about.bounds))
+    most = options.max_rows
+    return total if most is None else most if total is None else min(total, most)
 
 
 def _read(transaction: Transaction, m: Materialisation, run: int, *, resumed: bool) -> BackfillRun:
     row = transaction.row(m.render("read_run"), run=run)
     if row is None:
         raise RowscoreError(f"backfill {run} of {m.name} is gone; was the prediction removed?")
+    lowest: Any = transaction.row(m.render("next_lease", start=None), run=run)
+    at = lowest.lo if lowest is not None else row.pos
+    options = json.loads(row.options) if isinstance(row.options, str) else row.options
     return BackfillRun(
         id=row.id,
         total=row.rows_total,
@@ -125,17 +350,22 @@ def _read(transaction: Transaction, m: Materialisation, run: int, *, resumed: bo
         skipped=row.rows_skipped,
         seconds=float(row.seconds),
         resumed=resumed,
+        status=RunStatus(row.status),
+        options=options_of(options),
+        calls=row.spent_calls,
+        paid_rows=row.spent_rows,
+        money=float(row.spent_money),
+        at=None if at is None else tuple(map(str, listed(at))),
     )
 
 
-def _finish(drain: Drain, run: BackfillRun) -> None:
-    with drain.database.transaction() as transaction:
-        transaction.execute(drain.m.render("finish_run"), run=run.id, status=RunStatus.FINISHED.value)
-
-
-def _merge(total: Summary, part: Summary) -> None:
+def merge(total: Summary, part: Summary) -> None:
+    """Count what another drain did, of which the last one says why it ended."""
     for name in ("batches", "scored", "failed", "skipped", "lost", "calls", "call_rows"):
         setattr(total, name, getattr(total, name) + getattr(part, name))
     total.seconds += part.seconds
     total.ended, total.fault, total.empty = part.ended, part.fault, part.empty
+    total.throttled = part.throttled
+    total.spent = part.spent
+    total.throttled, total.retry_after = part.throttled, part.retry_after
     total.rows_per_claim, total.rows_per_call = part.rows_per_claim, part.rows_per_call

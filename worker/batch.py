@@ -22,6 +22,7 @@ from worker.materialisation import Materialisation
 from worker.models.protocol import Batch, CallStatistics, Model, RowFailure
 from worker.patience import DEFAULT_PATIENCE
 from worker.pulse import DEFAULT_SECONDS, Pulse
+from worker.purse import Metered, Purse
 from worker.reading import Reader, Reading
 from worker.rows import Taken
 from worker.scoring import score
@@ -87,6 +88,11 @@ class BatchScorer:
         self.pulse = Pulse(min(DEFAULT_SECONDS, leases.ttl / _RENEWALS_PER_LEASE / 2))
         self.reader = Reader(database, materialisation)
         self.writeback = Writeback(database, materialisation, leases, stop)
+        self.purse: Purse | None = None
+
+    def pay_from(self, purse: Purse) -> None:
+        """From now on each call is paid for from a budget before it is made."""
+        self.purse = self.inside.purse = purse
 
     @property
     def reads_ahead(self) -> bool:
@@ -154,7 +160,7 @@ class BatchScorer:
         if len(taken):
             names = tuple(name for name, _ in self.m.inputs)
             scores = score(
-                model,
+                model if self.purse is None else Metered(model, self.purse, lease.run),
                 Batch(names, taken.values),
                 {output.name: output.kind for output in self.m.outputs},
                 rows_per_call=result.rows_per_call or DEFAULT_ROWS_PER_CALL,
@@ -218,9 +224,12 @@ class BatchScorer:
         try:
             with _timed(result):
                 try:
+                    self.inside.pay(lease, lease.rows)
                     self.inside.run(lease, whole)
                 except errors.LockTimeoutError:
+                    self.inside.pay(lease, lease.rows)
                     self.inside.run(lease, whole, lock_timeout="5s")
+            self.inside.take_back(lease, lease.rows - result.taken)
         except errors.RowFaultError as error:
             result.scored = result.taken = result.skipped = 0
             self._isolate_inside(lease, result, error, presumed=not shares[0].failures)
@@ -266,7 +275,9 @@ class BatchScorer:
 
     def _settle(self, lease: Lease, result: BatchResult) -> None:
         """After the batch: hand back an unfinished window, open the circuit when the service is at fault."""
-        if isinstance(result.fault, errors.ModelError):
+        if isinstance(result.fault, errors.ModelError) and not isinstance(
+            result.fault, errors.BudgetSpentError
+        ):
             with self.database.transaction(lock_timeout="5s") as transaction:
                 share = share_prediction(transaction, self.m)
                 is_open = bool(share.circuit_open)

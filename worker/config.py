@@ -17,7 +17,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -25,27 +24,20 @@ from pydantic import (
 )
 
 from worker.errors import ConfigurationError
+from worker.limits import Throttle
+from worker.options import Budget, parse_budget
+from worker.sections import Count, Duration
+from worker.sections import Section as _Section
+from worker.states import RunKind
 
 DEFAULT_FILE = "rowscore.toml"
 FILE_VARIABLE = "ROWSCORE_CONFIG"
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _IDENTIFIER_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
+_UNDECIDING = (  # keys of a model that decide no value
+    "timeout", "headers", "attempts", "max_bytes", "mode", "cost_per_call", "cost_per_row",
+)  # fmt: skip
 _PLANNED_KINDS = ("sagemaker", "comprehend", "bedrock", "openai", "onnx")
-
-
-def parse_duration(value: Any) -> timedelta:
-    """`"500ms"`, `"30s"`, `"1.5h"`, `"30d"` as a timedelta; a bare number is refused because its unit is a guess."""
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not match:
-        raise ValueError(f'expected a duration such as "500ms", "30s" or "2h", not {value!r}')
-    duration = timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    if duration <= timedelta(0):
-        raise ValueError("a duration must be longer than zero")
-    return duration
 
 
 def split_name(text: str) -> tuple[str | None, str]:
@@ -88,16 +80,9 @@ def _checked_identifier(text: str) -> str:
     return text
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 TableName = Annotated[str, AfterValidator(_checked_name)]
 Identifier = Annotated[str, AfterValidator(_checked_identifier)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-
-
-class _Section(BaseModel):
-    """A table of the file: frozen, and strict about keys that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Input(_Section):
@@ -251,7 +236,19 @@ def _service_of_kind(value: Any) -> Any:
     return _SERVICES[named[0]].model_validate(value)
 
 
-class SqlModel(_Section):
+class _Model(_Section):
+    """What any kind of model may say: what it costs, in whatever currency; `rowscore tune` adds it up."""
+
+    cost_per_call: Cost | None = None
+    cost_per_row: Cost | None = None
+
+    @property
+    def priced(self) -> bool:
+        """Whether anybody knows what it costs."""
+        return self.cost_per_call is not None or self.cost_per_row is not None
+
+
+class SqlModel(_Model):
     """A function of the database, called with the inputs in order: inside the UPDATE, or by an unlocked SELECT.
 
     With `aurora` it is a function that calls a service of AWS, which `apply` makes on Aurora.
@@ -263,13 +260,13 @@ class SqlModel(_Section):
     aurora: Annotated[AuroraService, BeforeValidator(_service_of_kind)] | None = None
 
 
-class HttpModel(_Section):
+class HttpModel(_Model):
     """An endpoint that takes text/csv, one row a line, and answers one line a row (SageMaker's container contract)."""
 
     kind: Literal["http"] = Field("http", exclude=True)
     http: str
     timeout: Duration = timedelta(seconds=30)
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     max_bytes: Count = 6_000_000
     attempts: Count = 3
 
@@ -281,7 +278,7 @@ class HttpModel(_Section):
         return value
 
 
-class PythonModel(_Section):
+class PythonModel(_Model):
     """A Python callable, named `package.module:function`, that takes a `worker.models.protocol.Batch`."""
 
     kind: Literal["python"] = Field("python", exclude=True)
@@ -340,11 +337,21 @@ class Prediction(_Section):
     max_attempts: Count = 5
     concurrency: Annotated[int, Field(ge=1, le=64, strict=True)] = 4
     workers: Annotated[int, Field(ge=1, le=64, strict=True)] = 2
+    backfill_workers: Annotated[int, Field(ge=1, le=64, strict=True)] = 2
+    daily_budget: str | None = None
+    throttle: Throttle = Throttle()
 
     @field_validator("key", mode="before")
     @classmethod
     def _one_column_key(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("daily_budget")
+    @classmethod
+    def _is_budget(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_budget(value)
+        return value
 
     @field_validator("name")
     @classmethod
@@ -368,11 +375,24 @@ class Prediction(_Section):
             raise ValueError(
                 f"column {sorted(map(str, both))[0]!r} is an input and is written by rowscore as well"
             )
+        if self.daily_cap is not None and self.daily_cap.unit == "money" and not self.model.priced:
+            raise ValueError(
+                "daily_budget is money, and the model has neither cost_per_call nor cost_per_row"
+            )
         if self.live and not isinstance(self.model, SqlModel):
             raise ValueError("live = true needs a model of kind sql: the view itself calls it")
         if isinstance(self.model, SqlModel) and self.model.aurora is not None:
             _check_service(self.model.aurora, names, len(self.outputs))
         return self
+
+    @property
+    def daily_cap(self) -> Budget | None:
+        """The daily budget, read."""
+        return None if self.daily_budget is None else parse_budget(self.daily_budget)
+
+    def most_workers(self, kind: RunKind) -> int:
+        """How many workers may score at once: rows that come, and old ones, have workers of their own."""
+        return self.workers if kind is RunKind.DRAIN else self.backfill_workers
 
     @property
     def state_column(self) -> str:
@@ -395,7 +415,7 @@ class Prediction(_Section):
     def definition(self) -> dict[str, Any]:
         """What decides which value lands in which column: workers that disagree on it must not share rows."""
         model = self.model.model_dump(mode="json")
-        for how in ("timeout", "headers", "attempts", "max_bytes", "mode"):  # it decides no value
+        for how in _UNDECIDING:
             model.pop(how, None)
         if model.get("aurora", ...) is None:  # as it was before there was such a key
             del model["aurora"]
@@ -462,8 +482,9 @@ class Configuration(_Section):
 
     path: str
     database: str | None = None
-    databases: dict[str, str] = {}
+    databases: dict[str, str] = Field(default_factory=dict)
     broker: str = "$CELERY_BROKER_URL"
+    throttle: Throttle = Throttle()
     predictions: dict[str, Prediction] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -473,6 +494,13 @@ class Configuration(_Section):
                 raise ValueError(f"predictions.{name}.database: [databases] has no {prediction.database!r}")
             if prediction.database is None and self.database is None:
                 raise ValueError('database is missing, such as database = "$DATABASE_URL"')
+        return self
+
+    @model_validator(mode="after")
+    def _throttle_all(self) -> Configuration:
+        for name, prediction in self.predictions.items():
+            limits = prediction.throttle.over(self.throttle)
+            self.predictions[name] = prediction.model_copy(update={"throttle": limits})
         return self
 
     def prediction(self, name: str | None = None) -> Prediction:
@@ -493,6 +521,11 @@ class Configuration(_Section):
             where = f"{self.path}: databases.{prediction.database}"
             return resolve_secret(self.databases[prediction.database], where)
         return resolve_secret(self.database or "", f"{self.path}: database")
+
+    def replica_urls(self, prediction: Prediction) -> list[str]:
+        """The URLs of `throttle.replicas` with their secrets resolved; never print them."""
+        where = f"{self.path}: throttle.replicas"
+        return [resolve_secret(url, where) for url in prediction.throttle.replicas]
 
     def broker_url(self) -> str:
         """Celery's broker URL with its secrets resolved; never print it."""

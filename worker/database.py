@@ -8,8 +8,10 @@ SET LOCAL only, so that PgBouncer in transaction mode may stand between.
 from __future__ import annotations
 
 import re
+import ssl
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy
@@ -18,7 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from worker import errors
-from worker.capabilities import Capabilities, capabilities_of
+from worker.capabilities import Capabilities, capabilities_of, seconds
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -145,7 +147,8 @@ class Database:
         """A READ COMMITTED transaction, committed at the end of the block and rolled back on an error.
 
         Args:
-            settings: session settings that hold for this transaction only, such as `lock_timeout="50ms"`.
+            settings: session settings that hold for this transaction only, such as `lock_timeout="50ms"`; on MySQL
+                `statement_timeout` is for the whole block.
 
         Raises:
             DatabaseError: the subclass that says what went wrong; the driver's error is its cause.
@@ -153,7 +156,44 @@ class Database:
         with self.translated(), self._connect() as connection, connection.begin():
             transaction = Transaction(connection, self.capabilities)
             transaction.set_local(**settings)
-            yield transaction
+            with self._limited(connection, settings.get("statement_timeout", 0)):
+                yield transaction
+
+    @contextmanager
+    def _limited(self, connection: Connection, setting: str | int) -> Iterator[None]:
+        """End the statement that the block still runs after so long, where no setting of the server's would.
+
+        By a thread of its own, which is gone when the block ends: no later statement is hit, and no COMMIT. It tries
+        again each second, since between two statements there is none to end.
+        """
+        interruption = self.capabilities.interruption(connection)
+        limit = seconds(setting) if interruption is not None else 0.0
+        if interruption is None or not limit:
+            yield
+            return
+        done, ended = threading.Event(), threading.Event()
+
+        def watch() -> None:
+            wait = limit
+            while not done.wait(wait):
+                ended.set()
+                wait = 1.0
+                with suppress(SQLAlchemyError), self._connect() as other:
+                    other.exec_driver_sql(interruption)
+
+        watcher = threading.Thread(target=watch, name="rowscore-limit", daemon=True)
+        watcher.start()
+        try:
+            yield
+        except (DBAPIError, self.capabilities.driver_error) as error:
+            if ended.is_set() and isinstance(self.translate(error), errors.StatementTimeoutError):
+                raise errors.StatementTimeoutError(
+                    f"a statement was ended because it ran for {limit:g} s"
+                ) from error
+            raise
+        finally:
+            done.set()
+            watcher.join()
 
     @contextmanager
     def autocommit(self) -> Iterator[Transaction]:
@@ -171,6 +211,8 @@ class Database:
             raise errors.ConfigurationError(
                 f"database: the driver does not take what the URL says behind the question mark: {one_line(str(error))}"
             ) from error
+        except ssl.SSLError as error:  # before the server is asked: a file that holds no certificate
+            raise errors.ConfigurationError(f"database: TLS: {one_line(str(error))}") from error
         if getattr(connection.dialect, "is_mariadb", False):
             self.capabilities = capabilities_of("mariadb")
         return connection
@@ -181,6 +223,8 @@ class Database:
         try:
             yield
         except (DBAPIError, self.capabilities.driver_error) as error:
+            if _interrupted(error):
+                raise KeyboardInterrupt from error
             raise self.translate(error) from error
         except SQLAlchemyError as error:
             raise errors.DatabaseError(one_line(str(error))) from error
@@ -200,6 +244,13 @@ class Database:
         self.engine.dispose()
 
 
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether somebody pressed Ctrl-C: PyMySQL then gives up the connection, so that the rollback fails as well."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 def one_line(message: str) -> str:
     """A driver's message as one line, without the statement's position marks."""
     message = message.replace("\n\tIs the server", "; is the server")
@@ -215,7 +266,7 @@ def _create_engine(url: sqlalchemy.URL, pool_size: int, capabilities: Capabiliti
             max_overflow=4,
             pool_pre_ping=True,
             isolation_level="READ COMMITTED",
-            connect_args=capabilities.connect_arguments(name),
+            connect_args=capabilities.connect_arguments(name, url),
         )
     except (NoSuchModuleError, ArgumentError, ImportError) as error:
         raise errors.ConfigurationError(f"database: {one_line(str(error))}") from error

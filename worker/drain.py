@@ -18,7 +18,9 @@ from worker.engine import Engine
 from worker.garbage import PausedCollector
 from worker.leases import Idle, Leases, share_prediction
 from worker.log import logger
-from worker.materialisation import Materialisation
+from worker.materialisation import Materialisation, restricted
+from worker.options import Options
+from worker.purse import Purse
 from worker.states import RunKind
 
 _log = logger(__name__)
@@ -39,6 +41,8 @@ class Summary:
         ended: why it ended.
         fault: the model's fault that ended it, if one did.
         permanent: that fault is one that a person has to mend.
+        throttled: something held the work up; `ended` says what.
+        spent: the budget allowed no further call.
         empty: nothing at all was left to claim.
         retry_after: seconds after which another drain may find work.
     """
@@ -57,6 +61,8 @@ class Summary:
     ended: str = ""
     fault: str | None = None
     permanent: bool = False
+    throttled: bool = False
+    spent: bool = False
     empty: bool = False
     retry_after: float | None = None
 
@@ -84,6 +90,8 @@ class Drain:
 
     Args:
         kind: which run's windows it takes.
+        run: of a backfill, the one run that it works for.
+        options: that run's.
         seconds: its time budget, looked at after each batch.
         progress: told after each batch.
     """
@@ -96,6 +104,8 @@ class Drain:
         kind: RunKind = RunKind.DRAIN,
         seconds: float | None = None,
         progress: Progress | None = None,
+        run: int | None = None,
+        options: Options | None = None,
     ) -> None:
         self.engine = engine
         self.kind = kind
@@ -103,9 +113,14 @@ class Drain:
         self.seconds = prediction.max_run_time.total_seconds() if seconds is None else seconds
         self.progress = progress
         self.database: Database = engine.database(prediction)
-        self.m: Materialisation = engine.materialisation(prediction)
-        self.leases = Leases(self.database, self.m, f"{engine.owner}:{next(_numbers)}")
+        self.m: Materialisation = restricted(engine.materialisation(prediction), options or Options())
+        owner = f"{engine.owner}:{next(_numbers)}"
+        self.watch = engine.watch(prediction)
+        self.nice = prediction.throttle.nice
+        self.leases = Leases(self.database, self.m, owner, run=run, options=options)
         self.scorer = BatchScorer(self.database, self.m, self.leases, engine.model(prediction), engine.stop)
+        if self.leases.budget is not None:
+            self.scorer.pay_from(Purse(self.database, self.m, self.leases.budget, daily=self.leases.daily))
         self.summary = Summary(self.m.name)
         self._fruitful_walk = 0
         self._quick = True
@@ -136,6 +151,10 @@ class Drain:
             share = share_prediction(transaction, self.m)
         if share.circuit_open:
             self.summary.fault, self.summary.retry_after = share.reason, float(share.circuit_seconds)
+        if (
+            prediction.max_rows_per_batch is None and share.rows_per_call
+        ):  # `rowscore tune --save` may keep more
+            self._call_limit = max(self._call_limit, share.rows_per_call)
         target = prediction.max_lock_time.total_seconds()
         controller = Controller.start(prediction.max_rows_per_claim, target, share.rows_per_claim)
         return controller, min(self._call_limit, share.rows_per_call or self._call_limit)
@@ -148,14 +167,17 @@ class Drain:
         ahead = Ahead(self._take, self._give_back)
         try:
             while not self.engine.stop.is_set():
+                if reason := self._throttled():
+                    return reason
                 claim = ahead.next(controller.rows)
                 if isinstance(claim, Idle) and claim.resting and (claim.retry_after or 0.0) <= SHORT_REST:
                     self.engine.stop.wait(claim.retry_after)
                     continue
                 if isinstance(claim, Idle):
                     self.summary.empty, self.summary.retry_after = claim.empty, claim.retry_after
+                    self.summary.spent = claim.spent
                     return claim.reason
-                if self._quick and time.monotonic() - started < self.seconds:
+                if self._quick and not self.nice and time.monotonic() - started < self.seconds:
                     ahead.start(controller.rows)
                 result = self._batch(claim, rows_per_call)
                 controller = _steered(controller, result)
@@ -166,6 +188,7 @@ class Drain:
                     self._fruitful_walk = self.leases.walks
                 if reason := self._reason_to_end(result, fruitless, time.monotonic() - started):
                     return reason
+                self._rest(result)
             return "it was told to stop"
         finally:
             ahead.close()
@@ -173,7 +196,24 @@ class Drain:
             if learned != (controller.rows, rows_per_call):
                 self._learn(controller.rows, rows_per_call)
 
+    def _throttled(self) -> str | None:
+        """Why no further window is to be taken now; what was taken ahead is handed back, and nobody pays for it."""
+        verdict = self.watch.check(self.m)
+        if verdict.signal is None:
+            return None
+        if self.kind is RunKind.DRAIN:
+            self.watch.note_end(self.m.name)
+        self.summary.throttled, self.summary.retry_after = True, verdict.retry_after
+        return f"throttled: {verdict.reason}"
+
+    def _rest(self, result: BatchResult) -> None:
+        if self.nice:
+            self.engine.stop.wait(self.nice * result.database_seconds)
+
     def _reason_to_end(self, result: BatchResult, fruitless: int, seconds: float) -> str | None:
+        if isinstance(result.fault, errors.BudgetSpentError):
+            self.summary.spent = True
+            return str(result.fault)
         if isinstance(result.fault, errors.ModelError):
             self.summary.fault, self.summary.retry_after = str(result.fault), 1.0
             self.summary.permanent = result.fault.failure is errors.FailureClass.SERVICE_PERMANENT
@@ -214,8 +254,9 @@ class Drain:
         return result
 
     def _learn(self, rows_per_claim: int, rows_per_call: int) -> None:
-        """Keep the sizes; a call size at its limit is none, so that another limit holds at once."""
-        kept = rows_per_call if rows_per_call < self._call_limit else None
+        """Keep the sizes; a call size at the file's limit is none, so that another limit holds at once."""
+        limit = self.m.prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL
+        kept = rows_per_call if rows_per_call != limit else None
         with self.database.transaction(lock_timeout="5s") as transaction:
             transaction.execute(
                 self.m.render("learn"), prediction=self.m.name, claim=rows_per_claim, call=kept

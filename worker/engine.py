@@ -11,6 +11,7 @@ from worker.database import Database
 from worker.materialisation import Materialisation, resolve
 from worker.models.protocol import Model
 from worker.models.registry import open_model
+from worker.throttle import Signals, Watch
 
 
 class Engine:
@@ -26,6 +27,7 @@ class Engine:
         self.stop = stop or threading.Event()
         self._databases: dict[str, Database] = {}
         self._models: dict[str, Model] = {}
+        self._watches: dict[str, Watch] = {}
         self._lock = threading.Lock()
 
     def prediction(self, name: str | None = None) -> Prediction:
@@ -57,6 +59,16 @@ class Engine:
                 )
             return self._models[prediction.name]
 
+    def watch(self, prediction: Prediction) -> Watch:
+        """This process's look at what holds the prediction's work up."""
+        database = self.database(prediction)
+        with self._lock:
+            if prediction.name not in self._watches:
+                replicas = self.configuration.replica_urls(prediction)
+                signals = Signals(database, prediction.throttle, replicas)
+                self._watches[prediction.name] = Watch(database, signals)
+            return self._watches[prediction.name]
+
     def dispose(self) -> None:
         """Close every connection and model; they open again when asked for."""
         with self._lock:
@@ -64,5 +76,8 @@ class Engine:
                 database.dispose()
             for model in self._models.values():
                 model.close()
+            for watch in self._watches.values():
+                watch.signals.dispose()
             self._databases.clear()
+            self._watches.clear()
             self._models.clear()

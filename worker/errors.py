@@ -149,6 +149,10 @@ class ServiceRefusedError(ModelError):
     failure = FailureClass.SERVICE_PERMANENT
 
 
+class BudgetSpentError(ModelError):
+    """The budget does not allow another call; nothing was sent."""
+
+
 class ThrottledError(ModelError):
     """The model service asks to be called less often."""
 

@@ -226,8 +226,8 @@ class _Explainer:
             settings = BatchSettings(bool(row.aurora), row.function_migration, counsel)
             nested = {name for plan in plans for name in plan.functions}
             return judge_batching(function, settings, nested, prediction.max_rows_per_batch)
-        sizes = [prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL, self._rows_per_call]
-        most = min(size for size in sizes if size is not None)
+        learned, limit = self._rows_per_call, prediction.max_rows_per_batch
+        most = min(learned or limit, limit) if limit else learned or DEFAULT_ROWS_PER_CALL
         calls = min(prediction.concurrency, -(-self._rows_per_claim // most))
         text = f"up to {most:,} rows a call, {calls} at once, for {self._rows_per_claim:,} rows a batch"
         if isinstance(prediction.model, HttpModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -282,24 +282,32 @@ def _document(value: Any) -> dict[str, Any]:
     return found
 
 
-def named_tables(transaction: Transaction, prediction: Prediction | None) -> list[str]:
-    """schema.table of those that this prediction and the registered ones name with a schema; never an empty list.
+def named_tables(transaction: Transaction, prediction: Prediction | None) -> list[tuple[str, str]]:
+    """Schema and name of the tables that this prediction and the registered ones name with a schema.
 
     Where databases share a server, marks elsewhere may be another rowscore's: only these tables are looked at there.
     """
     if transaction.capabilities.own_schema is not None:  # a database is a world of its own
-        return [""]
+        return []
     tables = [item.definition["table"] for item in read_registrations(transaction)]
     tables += [prediction.table] if prediction else []
-    addresses = [split_name(table) for table in tables]
-    return ["", *(f"{schema}.{name}" for schema, name in addresses if schema is not None)]
+    addresses = {split_name(table) for table in tables}
+    return sorted((schema, name) for schema, name in addresses if schema is not None)
+
+
+def bind_tables(tables: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Parameters of a statement that looks at these tables besides the connection's own database."""
+    named = {f"schema_{number}": schema for number, (schema, _) in enumerate(tables, 1)}
+    return named | {f"name_{number}": name for number, (_, name) in enumerate(tables, 1)}
 
 
 def read_marked(transaction: Transaction, prediction: Prediction | None = None) -> tuple[MarkedColumn, ...]:
     """All columns of the database that bear rowscore's mark."""
-    statement = sql.load(transaction.capabilities.dialect)["find_marked_columns"].render()
     tables = named_tables(transaction, prediction)
-    rows = transaction.rows(statement, prefix=MARK_PREFIX, tables=tables)
+    statement = sql.load(transaction.capabilities.dialect)["find_marked_columns"].render(
+        parts=range(len(tables) + 1)
+    )
+    rows = transaction.rows(statement, prefix=MARK_PREFIX, **bind_tables(tables))
     found = ((row, read_mark(row.comment)) for row in rows)
     return tuple(
         MarkedColumn(row.oid, row.schema, row.table, row.column, mark)
@@ -523,18 +531,17 @@ class _Reader:
 
 def read_dependents(
     transaction: Transaction,
-    oid: int | str,
-    columns: Iterable[str],
+    columns: Sequence[MarkedColumn],
     prediction: str,
     own_views: Iterable[int | str],
 ) -> tuple[str, ...]:
-    """What others built upon columns of ours, which stops them from being dropped; none where the table is
-    gone.
-    """
+    """What others built upon columns of ours, of one table, which stops them from being dropped."""
     rows = transaction.rows(
         sql.load(transaction.capabilities.dialect)["find_column_dependents"].render(),
-        oid=oid,
-        columns=list(columns),
+        oid=columns[0].oid,
+        schema=columns[0].schema,
+        name=columns[0].table,
+        columns=[item.column for item in columns],
         trigger=trigger_name(prediction),
         own_views=list(own_views),
         view_mark=str(Mark(prediction, Role.VIEW)),

@@ -16,6 +16,7 @@ from worker.database import Database, Transaction
 from worker.leases import Lease, Window, share_prediction
 from worker.materialisation import Materialisation
 from worker.models.protocol import CallStatistics, RowFailure
+from worker.purse import Purse
 from worker.rows import Taken
 from worker.writeback import LOCK_PATIENCE, Outcome
 
@@ -57,6 +58,21 @@ class InDatabase:
     def __init__(self, database: Database, materialisation: Materialisation) -> None:
         self.database = database
         self.m = materialisation
+        self.purse: Purse | None = None
+
+    def pay(self, lease: Lease, count: int) -> None:
+        """Reserve what a statement over so many rows is going to cost, where there is a budget.
+
+        Raises:
+            BudgetSpentError: the budget does not allow it.
+        """
+        if self.purse is not None:
+            self.purse.draw(lease.run, 1, count)
+
+    def take_back(self, lease: Lease, count: int) -> None:
+        """Rows that were paid for and not there."""
+        if self.purse is not None:
+            self.purse.give_back(lease.run, 0, count)
 
     @property
     def writes(self) -> bool:
@@ -131,10 +147,12 @@ class InDatabase:
             renew()
             started = time.perf_counter()
             part: list[Taken] = []
+            self.pay(lease, limit)
             self.run(
                 lease,
                 lambda transaction, _: part.append(rows.answer(transaction, self.m, lease, window, limit)),
             )
+            self.take_back(lease, limit - len(part[0]))
             self.note_call(statistics, len(part[0]), started)
             found.add(part[0], map(tuple, part[0].values))
 
@@ -209,10 +227,12 @@ class InDatabase:
             renew()
             started = time.perf_counter()
             counts: list[int] = []
+            self.pay(lease, limit)
             self.run(
                 lease,
                 lambda transaction, _: counts.append(rows.score(transaction, self.m, lease, window, limit)),
             )
+            self.take_back(lease, limit - counts[0])
             self.note_call(statistics, counts[0], started)
             scored += counts[0]
 

@@ -22,8 +22,10 @@ from worker.errors import (
     StaleDefinitionError,
 )
 from worker.materialisation import Materialisation
-from worker.states import RunKind
-from worker.table import listed
+from worker.options import Options
+from worker.purse import spent
+from worker.states import RunKind, RunStatus
+from worker.table import instant, listed
 
 Key = tuple[str, ...]
 
@@ -37,6 +39,8 @@ LOOK_BACK_REST = 0.5  # seconds between two passes where the first is ended for 
 
 # A window that was taken over so often may be what kills its workers: halve it until the row stands alone.
 SPLIT_AFTER = 2
+LOOK_AGAIN = 60.0  # seconds at most between two looks at a run that may not go on now
+_PAUSED_REST = 1.0  # seconds between two looks at a run that is paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Idle:
     Attributes:
         retry_after: seconds after which it is worth asking again; None: at the next tick.
         empty: nothing at all is left to claim, and nobody else is at work on the run.
+        spent: the budget allows no further call.
         resting: only the ration of walks from the beginning stands against looking again.
     """
 
@@ -84,6 +89,7 @@ class Idle:
     retry_after: float | None = None
     empty: bool = False
     resting: bool = False
+    spent: bool = False
 
 
 def bind_key(name: str, key: Key) -> dict[str, str]:
@@ -102,13 +108,31 @@ def may_look_back(since_last: float | None, cost: float) -> bool:
 
 
 class Leases:
-    """Acquires, renews and returns leases for one prediction in one worker."""
+    """Acquires, renews and returns leases for one prediction in one worker.
 
-    def __init__(self, database: Database, materialisation: Materialisation, owner: str) -> None:
+    Args:
+        run: the one run whose windows it takes; None: whichever is running.
+        options: that run's.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        materialisation: Materialisation,
+        owner: str,
+        *,
+        run: int | None = None,
+        options: Options | None = None,
+    ) -> None:
         self.database = database
         self.materialisation = materialisation
         self.owner = owner
         self.ttl = materialisation.prediction.lease_time.total_seconds()
+        self.run = run
+        self.options = options or Options()
+        prediction = materialisation.prediction
+        self.daily = run is None
+        self.budget = prediction.daily_cap if run is None else self.options.cap
         self.walks = 0  # from the beginning that found something to claim
 
     def acquire(self, kind: RunKind, rows: int) -> Lease | Idle:
@@ -145,37 +169,104 @@ class Leases:
     def _attempt(self, kind: RunKind, rows: int, first: Key | None) -> Lease | Idle | _EndOfPass:
         with self.database.transaction(**self._settings()) as transaction:
             generation = share_prediction(transaction, self.materialisation).generation
-            run = transaction.row(
+            run: Any = transaction.row(
                 self._sql("lock_run"), prediction=self.materialisation.name, kind=kind.value
             )
-            if run is None:
-                return Idle(f"no {kind.value} is running", empty=True)
-            while True:
-                out = transaction.execute(self._sql("count_leases"), run=run.id, owner=self.owner).one()
-                if not out.expired or out.live_others >= self.materialisation.prediction.workers:
-                    break
-                expired = transaction.row(self._sql("take_expired_lease"), run=run.id)
-                if expired is None:
-                    break
-                lease = self._take_over(transaction, kind, run, expired, rows, generation)
-                if lease is not None:
-                    return lease
-            if out.others >= self.materialisation.prediction.workers:
-                return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
+            if (kept := self._kept(kind, run)) is not None:
+                return kept
+            pace = self.options.pace
+            rows = rows if pace is None else min(rows, pace.window)
+            out, lease = self._take_expired(transaction, kind, run, rows, generation)
+            if lease is not None:
+                return lease
+            room = self._room(kind, run, out, rows)
+            if isinstance(room, Idle):
+                return room
+            rows = room
             found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
             if found is None:
-                return _EndOfPass(run.id, _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
+                return _end_of_pass(run, out)
             window, count, last = found
             ends = last and kind is RunKind.DRAIN and first is None
             if ends and may_look_back(run.since_wrap, run.wrap_seconds):
-                return _EndOfPass(run.id, _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
+                return _end_of_pass(run, out)
             token = run.token + 1
             transaction.execute(
                 self._sql("hand_out_lease"),
-                run=run.id, token=token, lo=json.dumps(window.lo), hi=json.dumps(window.hi), owner=self.owner,
-                ttl=self.ttl,
+                run=run.id, token=token, lo=json.dumps(window.lo), hi=json.dumps(window.hi), size=count,
+                owner=self.owner, ttl=self.ttl,
             )  # fmt: skip
-            return Lease(run.id, kind, token, window, count, 1, generation)
+            lease = Lease(run.id, kind, token, window, count, 1, generation)
+            self._pace(transaction, lease)
+            return lease
+
+    def _kept(self, kind: RunKind, run: Any) -> Idle | None:
+        """Why the run may not go on now, if it may not."""
+        if run is None or self.run not in (None, run.id):
+            return Idle(f"no {kind.value} is running", empty=True)
+        if run.status == RunStatus.PAUSED:
+            return Idle("it is paused", _PAUSED_REST)
+        hours = self.options.hours
+        closed = 0.0 if hours is None else hours.opens_in(instant(run.clock) or run.clock)
+        if closed:
+            return Idle(f"it is not between {self.options.between}", min(closed, LOOK_AGAIN))
+        if self.options.pace is not None and (run.rest or 0.0) > 0:
+            rest = min(float(run.rest), LOOK_AGAIN)
+            return Idle(f"it keeps to --rate {self.options.rate}", rest, resting=True)
+        return None
+
+    def _take_expired(
+        self, transaction: Transaction, kind: RunKind, run: Any, rows: int, generation: int
+    ) -> tuple[Any, Lease | None]:
+        """How many leases are out, and one that has expired and is taken over, where there is room and one is found."""
+        while True:
+            out = transaction.execute(self._sql("count_leases"), run=run.id, owner=self.owner).one()
+            if not out.expired or out.live_others >= self.materialisation.prediction.most_workers(kind):
+                return out, None
+            expired = transaction.row(self._sql("take_expired_lease"), run=run.id)
+            if expired is None:
+                return out, None
+            lease = self._take_over(transaction, kind, run, expired, rows, generation)
+            if lease is not None:
+                self._pace(transaction, lease)
+                return out, lease
+
+    def _room(self, kind: RunKind, run: Any, out: Any, rows: int) -> int | Idle:
+        """Rows that the next window may have, or why there is none.
+
+        What is leased counts as done until it is known how much of it was.
+        """
+        if out.others >= self.materialisation.prediction.most_workers(kind):
+            return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
+        affordable = self._affordable(run)
+        if affordable is not None:
+            rows = min(rows, affordable - out.rows_out)
+        if self.options.max_rows is not None:
+            rows = min(rows, int(self.options.max_rows - run.done - out.rows_out))
+        if rows > 0:
+            return rows
+        if out.out:
+            return Idle("the rest is leased to other workers", 1.0)
+        if self.budget is not None and affordable == 0:
+            return Idle(spent(self.budget, daily=self.daily), spent=True)
+        return Idle(f"{run.done:,} rows are done, which is all that --max-rows allows", empty=True)
+
+    def _affordable(self, run: Any) -> int | None:
+        """Rows that the budget allows, if it bounds them; who calls the model draws from it once more."""
+        if self.budget is None:
+            return None
+        spent_rows, spent_calls, money = run.spent_rows, run.spent_calls, float(run.spent_money)
+        if self.daily and not run.spent_today:
+            spent_rows, spent_calls, money = 0, 0, 0.0
+        model = self.materialisation.prediction.model
+        each, row = model.cost_per_call or 0.0, model.cost_per_row or 0.0
+        return self.budget.rows_left(spent_calls, spent_rows, money, each, row)
+
+    def _pace(self, transaction: Transaction, lease: Lease) -> None:
+        """The next window waits for as long as this one's rows are worth, whoever asks (the cell rate algorithm)."""
+        if self.options.pace is not None:
+            seconds = self.options.pace.worth(lease.rows)
+            transaction.execute(self._sql("pace_run"), run=lease.run, seconds=seconds)
 
     def _next_window(
         self,
@@ -192,6 +283,8 @@ class Leases:
         Leases end without the run's lock, so each step looks anew.
         """
         start, position = ("at", first) if first is not None else ("after", _key(run.pos))
+        if position is None:
+            start, position = "at", _key(run.lower)
         while True:
             bounds = bind_key("start", position) if position is not None else {}
             look = self._sql("next_lease", start=start if position is not None else None)
@@ -254,7 +347,7 @@ class Leases:
             window, count = self._split(transaction, kind, run, window, limit, expired.attempts)
         transaction.execute(
             self._sql("take_over_lease"),
-            run=run.id, token=token, hi=json.dumps(window.hi), owner=self.owner, ttl=self.ttl,
+            run=run.id, token=token, hi=json.dumps(window.hi), size=count, owner=self.owner, ttl=self.ttl,
             attempts=attempts, old_token=expired.token,
         )  # fmt: skip
         transaction.execute(self._sql("use_tokens"), run=run.id, token=token + 1)
@@ -274,25 +367,45 @@ class Leases:
         if tail is not None:
             rest = Window(tail[0].lo, window.hi)
             fresh = 0 if tail[1] == 1 else attempts
-            self._insert(transaction, run.id, run.token + 2, rest, attempts=fresh, ttl=0.0)
+            size = max(tail[1], self._size(transaction, kind, rest))
+            self._insert(transaction, run.id, run.token + 2, rest, size, attempts=fresh, ttl=0.0)
         return Window(window.lo, head[0].hi), head[1]
 
+    def _size(self, transaction: Transaction, kind: RunKind, window: Window) -> int:
+        """Rows in a window that is cut off, where they are limited; elsewhere nobody asks."""
+        if self.options.max_rows is None:
+            return 0
+        found = self._probe(transaction, kind, self.options.max_rows, ("at", window.lo), ("until", window.hi))
+        return found[1] if found else 0
+
     def _insert(
-        self, transaction: Transaction, run: int, token: int, window: Window, *, attempts: int, ttl: float
+        self,
+        transaction: Transaction,
+        run: int,
+        token: int,
+        window: Window,
+        size: int,
+        *,
+        attempts: int,
+        ttl: float,
     ) -> None:
         transaction.execute(
             self._sql("insert_lease"),
-            run=run, token=token, lo=json.dumps(window.lo), hi=json.dumps(window.hi), owner=self.owner,
-            attempts=attempts, ttl=ttl,
+            run=run, token=token, lo=json.dumps(window.lo), hi=json.dumps(window.hi), size=size,
+            owner=self.owner, attempts=attempts, ttl=ttl,
         )  # fmt: skip
 
     def _find_first(self, kind: RunKind, end: _EndOfPass) -> Key | None:
         """The first claimable key of all, looked up outside the run's lock, with the cost noted."""
         pins = self.database.capabilities.plan_pins if kind is RunKind.DRAIN else {}
         with self.database.transaction(**pins) as transaction:
-            bounds = bind_key("upper", end.upper) if end.upper is not None else {}
+            lower, upper = end.lower, end.upper
+            bounds = bind_key("upper", upper) if upper is not None else {}
+            bounds |= bind_key("lower", lower) if lower is not None else {}
             started = time.monotonic()
-            statement = self._sql("first_claimable", claims=kind.claims, upper=end.upper is not None)
+            statement = self._sql(
+                "first_claimable", claims=kind.claims, lower=lower is not None, upper=upper is not None
+            )
             first = transaction.value(statement, **bounds)
             seconds = time.monotonic() - started
         with self.database.transaction() as transaction:
@@ -333,10 +446,15 @@ class _EndOfPass:
     """Nothing lies after the cursor; what the decision to wrap needs."""
 
     run: int
+    lower: Key | None
     upper: Key | None
     since_wrap: float | None
     wrap_seconds: float
     leases_out: int
+
+
+def _end_of_pass(run: Any, out: Any) -> _EndOfPass:
+    return _EndOfPass(run.id, _key(run.lower), _key(run.upper), run.since_wrap, run.wrap_seconds, out.out)
 
 
 def share_prediction(

@@ -13,9 +13,10 @@ from worker.answers import OutputKind, OutputType
 from worker.capabilities import Capabilities, capabilities_of
 from worker.config import Input, Prediction, SqlModel, split_name
 from worker.database import Transaction, one_line
-from worker.errors import ConfigurationError, MissingObjectError, PrivilegeError
+from worker.errors import ConfigurationError, ConnectionFailedError, MissingObjectError, PrivilegeError
 from worker.function import Function, find_function, foresee_function
 from worker.names import index_name
+from worker.options import Options
 from worker.states import RowState
 from worker.table import Column, Table, read_table
 
@@ -52,6 +53,7 @@ class Materialisation:
 
     Attributes:
         ends_walks: whether the upper bound of a row comparison ends an index walk; see `Capabilities.ends_walks`.
+        only: a backfill's own condition: rows for which it does not hold are left as they are.
     """
 
     prediction: Prediction
@@ -62,6 +64,7 @@ class Materialisation:
     function: Function | None
     dialect: str
     ends_walks: bool = True
+    only: str | None = None
 
     @property
     def name(self) -> str:
@@ -150,6 +153,8 @@ class Materialisation:
             "scored_at": prediction.scored_at_column,
             "version": prediction.version.column if prediction.version else None,
             "where": prediction.where,
+            "only": self.only,
+            "lower": False,  # a run may have a first key
             "fingerprint": expression,
             "fingerprint_type": fingerprint_type,
             "versioned": self.versioned,
@@ -160,7 +165,7 @@ class Materialisation:
             "key_index": self.table.index_of(self.key),
             "held": [column.name for column in self.table.columns.values() if column.moves],
             "ends_walks": self.ends_walks,
-            "locked": False,  # a statement is about a window's rows, not about some that :rows names and are ours already
+            "locked": False,  # a statement is about a window, not about rows that :rows names and are ours already
         }
 
     def render(self, statement: str, **extra: Any) -> str:
@@ -243,10 +248,27 @@ def _described(
             return transaction.capabilities.expression_types(transaction, statement)
     except (DBAPIError, transaction.capabilities.driver_error) as error:
         origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        if transaction.capabilities.classify(origin) is PrivilegeError:
+        if transaction.capabilities.classify(origin) in (PrivilegeError, ConnectionFailedError):
             raise
         reason = one_line(transaction.capabilities.message(origin))
         raise ConfigurationError(f"{label}: the database refuses it: {reason}") from error
+
+
+def restricted(m: Materialisation, options: Options) -> Materialisation:
+    """The same for a backfill that is about some of the rows only."""
+    conditions = [f"({options.where})"] if options.where is not None else []
+    if options.only_missing:
+        conditions += [f"{sql.quote(output.name, m.dialect)} IS NULL" for output in m.outputs]
+    return replace(m, only=" AND ".join(conditions)) if conditions else m
+
+
+def check_condition(transaction: Transaction, m: Materialisation, condition: str, label: str) -> None:
+    """That the server takes a condition over the table's columns.
+
+    Raises:
+        ConfigurationError: it does not, and why.
+    """
+    _described(transaction, m, [f"(({condition}) IS TRUE)"], label)
 
 
 def _output(transaction: Transaction, table: Table, name: str, asked: str, where: str) -> Output:

@@ -17,6 +17,7 @@ from worker.facts import (
     MarkedColumn,
     OwnModel,
     View,
+    bind_tables,
     named_tables,
     read_dependents,
     read_marked,
@@ -77,7 +78,9 @@ def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outpu
     def rows(statement: str, **parameters: Any) -> Sequence[Any]:
         if statement not in statements:
             return ()
-        return transaction.rows(statements[statement].render(), **parameters)
+        return transaction.rows(
+            statements[statement].render(parts=range(len(tables) + 1)), **bind_tables(tables), **parameters
+        )
 
     function, trigger = function_name(name), trigger_name(name)
     tables = named_tables(transaction, prediction)
@@ -87,8 +90,8 @@ def read_remains(transaction: Transaction, prediction: Prediction, *, drop_outpu
     views = tuple(view for view in read_views(transaction, prediction, None))
     registered = [item.name for item in read_registrations(transaction)]
     whole = index_name(name)
-    indexes = rows("find_own_indexes", index=whole, stem=fitted(whole, LONGEST - 9), tables=tables)
-    triggers = rows("find_own_triggers", trigger=trigger, function=function, tables=tables)
+    indexes = rows("find_own_indexes", index=whole, stem=fitted(whole, LONGEST - 9))
+    triggers = rows("find_own_triggers", trigger=trigger, function=function)
     return Remains(
         prediction=name,
         registered=name in registered,
@@ -126,8 +129,8 @@ def _dependents(
 ) -> tuple[str, ...]:
     found: set[str] = set()
     for oid in {item.oid for item in columns}:
-        names = [item.column for item in columns if item.oid == oid]
-        found.update(read_dependents(transaction, oid, names, prediction, [view.oid for view in views]))
+        group = [item for item in columns if item.oid == oid]
+        found.update(read_dependents(transaction, group, prediction, [view.oid for view in views]))
     return tuple(sorted(found))
 
 

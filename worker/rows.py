@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError
 
 from worker.answers import OutputKind
 from worker.database import Transaction
 from worker.distinct import exact
-from worker.errors import LockTimeoutError
+from worker.errors import DataError, LockTimeoutError
 from worker.leases import Key, Lease, Window, bind_key
 from worker.materialisation import Materialisation
 from worker.models.protocol import Answer, RowFailure
@@ -53,6 +55,8 @@ class Taken:
 
 
 NOTHING = Taken((), [], [])
+Result = TypeVar("Result")
+Run = Callable[[Transaction, str, Mapping[str, Any]], Result]
 _LOOKS = 3  # at rows that changed between the read and the write, and again between that look and its write
 PLAIN = (
     OutputKind.FLOAT,
@@ -73,7 +77,49 @@ def merged(parts: Sequence[Taken]) -> Taken:
 
 def read(transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int) -> Taken:
     """The window's rows that wait, with fingerprints and inputs; rows that another session holds are left out."""
-    return _taken(transaction, m, "read_rows", lease, window, limit)
+    taken = _unheld(transaction, m, "read_rows", lease, window, limit, run=_fetched(m), shared=True)
+    if not m.parsed_inputs:
+        return taken
+    return Taken(taken.keys, taken.fingerprints, [_parsed(row, m.parsed_inputs) for row in taken.values])
+
+
+def _parsed(row: Sequence[Any], places: Sequence[int]) -> tuple[Any, ...]:
+    """The inputs with what is JSON as the values that it stands for."""
+    return tuple(
+        json.loads(value) if place in places and isinstance(value, str) else value
+        for place, value in enumerate(row)
+    )
+
+
+def look(transaction: Transaction, m: Materialisation, limit: int) -> tuple[RowState, Taken]:
+    """The inputs of the first rows that wait, or where those are fewer of the table's first in their commonest state.
+
+    The state comes first. Nothing is locked, and there are no fingerprints: nothing will be written.
+    """
+    taken = _looked(transaction, m, RowState.PENDING, limit)
+    if len(taken) < limit and (found := transaction.row(m.render("look_states"), limit=limit)) is not None:
+        # No more than were found in it, so that the look ends where that one did.
+        others = _looked(transaction, m, RowState(found.state), int(found.rows))
+        if len(others) > len(taken):
+            return RowState(found.state), others
+    return RowState.PENDING, taken
+
+
+def _looked(transaction: Transaction, m: Materialisation, state: RowState, limit: int) -> Taken:
+    taken = _fetched(m)(transaction, m.render("look_rows", claims=state), {"limit": limit})
+    return replace(taken, values=[_parsed(row, m.parsed_inputs) for row in taken.values])
+
+
+def rehearse(
+    transaction: Transaction, m: Materialisation, state: RowState, window: Window, limit: int
+) -> int:
+    """Let the SQL function answer for rows in that state as `answer` does, in one call where it is told how many.
+
+    Returns how many rows it answered for; the answers are gone.
+    """
+    asked = {"max_rows_per_batch": limit} if m.function is not None and m.function.takes_batch_size else {}
+    sql = m.render("answer_rows", claims=state, **asked)
+    return len(_fetched(m)(transaction, sql, {**_bounds(window), "limit": limit}))
 
 
 def answer(transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int) -> Taken:
@@ -91,7 +137,9 @@ def identify(
     unheld: bool = False,
 ) -> Taken:
     """Keys and fingerprints of the window's rows; with `unheld` of those only that no other session holds."""
-    return _taken(transaction, m, "list_rows", lease, window, limit, unheld=unheld)
+    if unheld:
+        return _unheld(transaction, m, "list_rows", lease, window, limit, run=_fetched(m), unheld=True)
+    return _taken(transaction, m, "list_rows", lease, window, limit, unheld=False)
 
 
 def _taken(
@@ -101,20 +149,117 @@ def _taken(
     lease: Lease,
     window: Window,
     limit: int,
-    **extra: bool,
+    **extra: bool | None,
 ) -> Taken:
     sql = m.render(statement, claims=lease.kind.claims, **extra)
-    rows = transaction.fetch_binary(sql, {**_bounds(window), "limit": limit})
-    width = len(m.key)
-    columns = [[row[place] for row in rows] for place in range(width + 1)]
-    return Taken(tuple(columns[:width]), columns[width], [row[width + 1 :] for row in rows])
+    return _fetched(m)(transaction, sql, {**_bounds(window), "limit": limit})
+
+
+def _fetched(m: Materialisation) -> Run[Taken]:
+    """Fetches keys, a fingerprint, and the rest."""
+
+    def fetch(transaction: Transaction, sql: str, parameters: Mapping[str, Any]) -> Taken:
+        rows = transaction.fetch_binary(sql, parameters)
+        width = len(m.key)
+        columns = [[row[place] for row in rows] for place in range(width + 1)]
+        return Taken(tuple(columns[:width]), columns[width], [row[width + 1 :] for row in rows])
+
+    return fetch
+
+
+def _counted(transaction: Transaction, sql: str, parameters: Mapping[str, Any]) -> int:
+    return int(transaction.execute(sql, **parameters).rowcount)
+
+
+def _unheld(
+    transaction: Transaction,
+    m: Materialisation,
+    statement: str,
+    lease: Lease,
+    window: Window,
+    limit: int,
+    *,
+    run: Run[Result],
+    fits: bool = True,
+    shared: bool = False,
+    **extra: bool,
+) -> Result:
+    """Run a statement that locks the window's rows and steps over those that other sessions hold.
+
+    Where the database cannot step over them it waits for nobody at all; and if somebody does hold a row, the others are
+    locked in a statement of their own, and it is told which they are.
+
+    Args:
+        run: runs it with its parameters.
+        fits: it is about rows for which `where` holds; or about the others.
+        shared: it only reads.
+    """
+    capabilities, claims = transaction.capabilities, lease.kind.claims
+    sql = m.render(statement, claims=claims, **extra)
+    try:
+        return run(transaction, capabilities.at_once(sql), {**_bounds(window), "limit": limit, **_version(m)})
+    except (DBAPIError, capabilities.driver_error) as error:
+        if not (_is_forgiven(transaction, error) and not fits) and (
+            capabilities.steps_over or not _is_held(transaction, error)
+        ):
+            raise
+    asked = list_keys(transaction, m, lease, window, limit, fits=fits)
+    found = asked.pick(_lock(transaction, m, claims, asked, guarded=False, fits=fits, shared=shared))
+    named = m.render(statement, claims=claims, locked=True, **extra)
+    return run(transaction, named, {**_bound(transaction, _identity(m, found)), **_version(m)})
+
+
+def _is_held(transaction: Transaction, error: Exception) -> bool:
+    """Whether a statement failed because another session holds a row."""
+    return _kind(transaction, error) is LockTimeoutError
+
+
+def _is_forgiven(transaction: Transaction, error: Exception) -> bool:
+    """Whether an expression failed that is NULL in a SELECT, by which the rows are then found that `where` excludes."""
+    return transaction.capabilities.reads_forgive and _kind(transaction, error) is DataError
+
+
+def _kind(transaction: Transaction, error: Exception) -> type[Exception]:
+    origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return transaction.capabilities.classify(origin)
+
+
+def _lock(
+    transaction: Transaction,
+    m: Materialisation,
+    claims: RowState,
+    taken: Taken,
+    *,
+    guarded: bool,
+    fits: bool | None = None,
+    shared: bool = False,
+) -> list[int]:
+    """Lock those of the rows that are still as they were and that no other session holds; returns their places.
+
+    Args:
+        guarded: their inputs must be the same, too.
+        fits: `where` must hold, or must not; None: whichever.
+    """
+    sql = m.render("lock_rows", claims=claims, guarded=guarded, fits=fits, shared=shared)
+    ((places,),) = transaction.fetch_binary(sql, _bound(transaction, _identity(m, taken)))
+    return sorted(place - 1 for place in json.loads(places))
 
 
 def list_keys(
-    transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int
+    transaction: Transaction,
+    m: Materialisation,
+    lease: Lease,
+    window: Window,
+    limit: int,
+    *,
+    fits: bool | None = None,
 ) -> Taken:
-    """Keys alone of the window's rows, evaluating nothing that the user wrote: some row makes it fail."""
-    taken = _taken(transaction, m, "list_keys", lease, window, limit)
+    """Keys alone of the window's rows, evaluating nothing that the user wrote: some row makes it fail.
+
+    Args:
+        fits: only of rows for which `where` holds, or does not.
+    """
+    taken = _taken(transaction, m, "list_keys", lease, window, limit, fits=fits)
     return Taken(taken.keys, [None] * len(taken.keys[0]), taken.values)
 
 
@@ -122,21 +267,23 @@ def skip(transaction: Transaction, m: Materialisation, lease: Lease) -> int:
     """Mark the window's rows for which `where` does not hold as skipped; returns how many."""
     if not m.prediction.where:
         return 0
-    sql = m.render("skip_rows", claims=lease.kind.claims)
-    return int(transaction.execute(sql, **_bounds(lease.window), limit=lease.rows).rowcount)
+    return _unheld(transaction, m, "skip_rows", lease, lease.window, lease.rows, run=_counted, fits=False)
 
 
 def score(transaction: Transaction, m: Materialisation, lease: Lease, window: Window, limit: int) -> int:
     """Claim, call the SQL function and write, in one statement; returns the rows written."""
-    sql = m.render("score_rows", claims=lease.kind.claims)
-    parameters = {**_bounds(window), "limit": limit, **_version(m)}
-    return int(transaction.execute(sql, **parameters).rowcount)
+    return _unheld(transaction, m, "score_rows", lease, window, limit, run=_counted)
 
 
 def claim(transaction: Transaction, m: Materialisation, lease: Lease) -> bool:
     """Lock the window's rows; returns whether they are all ours, so that a plain UPDATE waits for nobody."""
-    sql = m.render("claim_rows", claims=lease.kind.claims)
-    return bool(transaction.value(sql, **_bounds(lease.window), limit=lease.rows))
+    sql = transaction.capabilities.at_once(m.render("claim_rows", claims=lease.kind.claims))
+    try:
+        return bool(transaction.value(sql, **_bounds(lease.window), limit=lease.rows))
+    except DBAPIError as error:
+        if transaction.capabilities.steps_over or not _is_held(transaction, error):
+            raise
+        return False
 
 
 def score_in_place(transaction: Transaction, m: Materialisation, lease: Lease) -> int:
@@ -164,8 +311,14 @@ def write(
     if not answers:
         return 0
     capabilities = transaction.capabilities
-    steps_over = past_locks and not capabilities.locks_first
-    sql = m.render("write_rows_past_locks" if steps_over else "write_rows", claims=claims)
+    if past_locks and not capabilities.steps_over:
+        places = _lock(transaction, m, claims, taken, guarded=True)
+        taken, answers = taken.pick(places), [answers[place] for place in places]
+        if not answers:
+            return 0
+    past = past_locks and not capabilities.locks_first
+    sql = m.render("write_rows_past_locks" if past else "write_rows", claims=claims)
+    sql = sql if past_locks else capabilities.at_once(sql)
     count = _write(transaction, m, sql, taken, answers, sent=sent)
     if m.versioned and count < len(answers):
         count += _write_unchanged(transaction, m, sql, claims, taken, answers)
@@ -262,19 +415,18 @@ def fail(
         versions = [current.get(place, version) for place, version in enumerate(taken.fingerprints)]
         taken = replace(taken, fingerprints=versions)
     identity = _identity(m, taken) | ({} if guarded else {"f": ([None] * len(taken), m.fingerprint[1])})
-    statement = "lock_failed" if transaction.capabilities.locks_first else "mark_failed"
-    found = transaction.fetch_binary(
-        m.render(statement, claims=claims, guarded=guarded), _bound(transaction, identity)
-    )
-    still = {tuple(listed(row[0])) for row in found}
-    if still and transaction.capabilities.locks_first:
-        ours = taken.pick([place for place in range(len(taken)) if taken.key(place) in still])
-        transaction.execute_binary(
-            m.render("mark_failed", claims=claims), _bound(transaction, _identity(m, ours))
+    if transaction.capabilities.locks_first:
+        places = _lock(transaction, m, claims, taken, guarded=guarded)
+        if places:
+            parameters = _bound(transaction, _identity(m, taken.pick(places)))
+            transaction.execute_binary(m.render("mark_failed", claims=claims), parameters)
+    else:
+        marked = transaction.fetch_binary(
+            m.render("mark_failed", claims=claims, guarded=guarded), _bound(transaction, identity)
         )
-    pairs = [
-        (taken.key(place), failure) for place, failure in enumerate(failures) if taken.key(place) in still
-    ]
+        keys = {tuple(listed(row[0])) for row in marked}
+        places = [place for place in range(len(taken)) if taken.key(place) in keys]
+    pairs = [(taken.key(place), failures[place]) for place in places]
     if pairs:
         record_failures(transaction, m, pairs)
     return len(pairs)
@@ -302,7 +454,41 @@ def record_failures(
 
 def forget_failures(transaction: Transaction, m: Materialisation, window: Window) -> None:
     """Drop the errors of the window's rows that have been scored since."""
-    transaction.execute(m.render("forget_failures"), prediction=m.name, **_bounds(window))
+    _forget(transaction, m, "forget_failures", _bounds(window))
+
+
+def forget_orphans(transaction: Transaction, m: Materialisation) -> int:
+    """Drop the errors of rows that are neither failed nor waiting any more; returns how many."""
+    return _forget(transaction, m, "forget_orphans", {})
+
+
+def _forget(transaction: Transaction, m: Materialisation, statement: str, parameters: dict[str, Any]) -> int:
+    sql = m.render(statement)
+    if not transaction.capabilities.locks_first:
+        return int(transaction.execute(sql, prediction=m.name, **parameters).rowcount)
+    found = [list(row) for row in transaction.rows(sql, prediction=m.name, **parameters)]
+    if not found:
+        return 0
+    return int(
+        transaction.execute(m.render("drop_failures"), prediction=m.name, rows=json.dumps(found)).rowcount
+    )
+
+
+def retry(transaction: Transaction, m: Materialisation, limit: int, *, everything: bool) -> tuple[int, bool]:
+    """Put up to `limit` failed rows back to pending that are due, or any; returns how many, and whether to go on.
+
+    Rows that another session holds are left out.
+    """
+    if not transaction.capabilities.locks_first:
+        sql = m.render("retry_failures", everything=everything)
+        count = int(transaction.execute(sql, prediction=m.name, limit=limit).rowcount)
+        return count, count == limit
+    parameters = {"prediction": m.name, "limit": limit}
+    due = _fetched(m)(transaction, m.render("list_due", everything=everything), parameters)
+    found = due.pick(_lock(transaction, m, RowState.FAILED, due, guarded=False))
+    sql, named = m.render("retry_failures"), _bound(transaction, _identity(m, found))
+    count = transaction.execute_binary(sql, named) if len(found) else 0
+    return count, len(due) == limit and count > 0
 
 
 def _bounds(window: Window) -> dict[str, Any]:

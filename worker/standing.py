@@ -121,7 +121,16 @@ class LeaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class BackfillStatus:
-    """The backfill that is under way; rates are over the last five minutes."""
+    """The backfill that is under way; rates are over the last five minutes, in which it may have waited.
+
+    Attributes:
+        status: running or paused.
+        options: what it was begun with, as it is typed.
+        reason: why it waits, where that is known.
+        workers: that hold a window of it now.
+        most_workers: that may, which is `backfill_workers`.
+        most_live: that may score new rows beside them, which is `workers`.
+    """
 
     run: int
     total: int | None
@@ -131,6 +140,12 @@ class BackfillStatus:
     done: int
     started_at: datetime
     rows_per_second: float | None
+    status: str = "running"
+    options: str = ""
+    reason: str | None = None
+    workers: int = 0
+    most_workers: int = 0
+    most_live: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,27 @@ class Learned:
 
     rows_per_claim: int | None
     rows_per_call: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleStatus:
+    """What holds the work up by the record, and an operator's pause.
+
+    Attributes:
+        kind: the key that sets the limit, or `pause`; None: nothing holds it up.
+        since: for how long that has been so.
+        total_seconds: for which it has been held up, all in all.
+        paused: for how long an operator's pause has been in force; None: there is none.
+        pause_left: until it ends by itself; None: never.
+    """
+
+    kind: str | None
+    reason: str | None
+    since: float | None
+    total_seconds: float
+    paused: float | None
+    pause_left: float | None
+    pause_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,5 +206,6 @@ class Status:
     failures: Failures | None = None
     learned: Learned | None = None
     circuit: Circuit | None = None
+    throttle: ThrottleStatus | None = None
     backfill: BackfillStatus | None = None
     leases: tuple[LeaseStatus, ...] = ()

@@ -24,6 +24,17 @@ from worker.materialisation import Materialisation
 from worker.names import literal
 
 PREFIX = "rowscore_"  # of own tables where the database has no schemas
+OWN_TABLES = (
+    "alembic_version",
+    "batch",
+    "circuit",
+    "failure",
+    "learned",
+    "lease",
+    "prediction",
+    "run",
+    "throttle",
+)
 LOCK_TIMEOUT = "2s"
 FIRST_CLAIM = 1000  # rows; the controller grows it by half at most, and shrinks it at once
 _REGISTER = (
@@ -87,27 +98,36 @@ def pending_migrations(transaction: Transaction) -> str:
             f"TO {sql.quote(own.role, transaction.capabilities.dialect)}"
         )
     steps = "" if own.schema_exists else statements["create_own_schema"].show() + ";\n\n"
-    if current is None and own.remains:
-        steps += _unfinished(transaction)
+    known = current is None or any(
+        current == script.revision for script in _scripts(transaction).walk_revisions()
+    )
+    begins_anew = "drop_own_tables" in statements and own.remains and known
+    if begins_anew and (current is None or not _registered(transaction)):
+        steps, current = steps + _unfinished(transaction), None
     return steps + _offline(transaction, f"{current or 'base'}:head", command.upgrade)
 
 
 def _unfinished(transaction: Transaction) -> str:
-    """The SQL that clears what a crash left of the first migration, where DDL commits by itself.
+    """The SQL that clears what a crash left of the first migrations, where DDL commits by itself.
 
     Raises:
         RefusedError: the tables hold predictions: only their version is lost.
     """
     statements = sql.load(transaction.capabilities.dialect)
-    if "drop_own_tables" not in statements:
-        return ""
-    own: Any = transaction.row(statements["find_own_schema"].render())
-    if own.registrable and transaction.rows(statements["find_registrations"].render()):
+    if _registered(transaction):
+        own: Any = transaction.row(statements["find_own_schema"].render())
         raise RefusedError(
             f"rowscore's own tables are in {own.database}, but {PREFIX}alembic_version does not say of which "
             f"version; restore that table"
         )
     return statements["drop_own_tables"].show() + ";\n\n"
+
+
+def _registered(transaction: Transaction) -> bool:
+    """Whether there are predictions, so that rowscore's own tables hold what nobody could make again."""
+    statements = sql.load(transaction.capabilities.dialect)
+    own: Any = transaction.row(statements["find_own_schema"].render())
+    return bool(own.registrable and transaction.rows(statements["find_registrations"].render()))
 
 
 def own_tables_removal(transaction: Transaction) -> str:

@@ -47,6 +47,7 @@ class RunStatus(StrEnum):
     """Where a run stands."""
 
     RUNNING = "running"
+    PAUSED = "paused"
     FINISHED = "finished"
     CANCELLED = "cancelled"
 
@@ -54,6 +55,9 @@ class RunStatus(StrEnum):
 RUN_TRANSITIONS: frozenset[tuple[RunStatus, RunStatus]] = frozenset(
     {
         (RunStatus.RUNNING, RunStatus.FINISHED),  # the last check found no row left
-        (RunStatus.RUNNING, RunStatus.CANCELLED),  # an operator's word, or `remove`
+        (RunStatus.RUNNING, RunStatus.PAUSED),  # an operator's word
+        (RunStatus.PAUSED, RunStatus.RUNNING),  # an operator's word
+        (RunStatus.RUNNING, RunStatus.CANCELLED),  # an operator's word, or another definition
+        (RunStatus.PAUSED, RunStatus.CANCELLED),  # the same
     }
 )

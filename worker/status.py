@@ -7,8 +7,9 @@ is that nobody knows.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sql
@@ -17,6 +18,7 @@ from worker.database import Database
 from worker.engine import Engine
 from worker.errors import NotAppliedError, StatementTimeoutError
 from worker.materialisation import Materialisation
+from worker.options import Options, options_of
 from worker.standing import (
     Activity,
     BackfillStatus,
@@ -30,9 +32,11 @@ from worker.standing import (
     Rows,
     Spread,
     Status,
+    ThrottleStatus,
 )
-from worker.states import RowState, RunKind
+from worker.states import RowState, RunKind, RunStatus
 from worker.table import instant, listed
+from worker.throttle import read_standing
 
 FRESH_WINDOW = 3600.0  # seconds; older arrivals say nothing about freshness now
 ACTIVITY_WINDOW = 300.0  # seconds of the batch log
@@ -89,6 +93,7 @@ def read_status(engine: Engine, name: str | None = None, *, limits: Limits = DEF
         failures=failures,
         learned=Learned(known.rows_per_claim, known.rows_per_call),
         circuit=_circuit(known),
+        throttle=_throttle(database, prediction.name),
         backfill=look.backfill(),
         leases=look.leases(),
     )
@@ -140,6 +145,20 @@ def _read_prediction(database: Database, prediction: Prediction) -> Any:
 def _circuit(known: Any) -> Circuit:
     seconds = max(known.circuit_seconds, 0.0) if known.circuit_open else None
     return Circuit(bool(known.circuit_open), seconds, known.failures or 0, known.failure_class, known.reason)
+
+
+def _throttle(database: Database, name: str) -> ThrottleStatus:
+    found = read_standing(database, name)
+    pause = found.pause
+    return ThrottleStatus(
+        kind=found.signal,
+        reason=found.reason,
+        since=found.since,
+        total_seconds=found.total,
+        paused=found.paused,
+        pause_left=None if pause is None else pause.left,
+        pause_reason=None if pause is None else pause.because,
+    )
 
 
 def _definition(prediction: Prediction, known: Any) -> Definition:
@@ -307,7 +326,34 @@ class _Look:
             done=run.rows_scored + run.rows_failed + run.rows_skipped,
             started_at=_known(run.started_at),
             rows_per_second=speed.rows / speed.seconds if speed.seconds else None,
+            status=run.status,
+            options=str(_options(run.options)),
+            reason=self._holds(run),
+            workers=len(
+                {
+                    lease.owner
+                    for lease in self.leases()
+                    if lease.kind == RunKind.BACKFILL and lease.seconds_left > 0
+                }
+            ),
+            most_workers=self.m.prediction.backfill_workers,
+            most_live=self.m.prediction.workers,
         )
+
+    def _holds(self, run: Any) -> str | None:
+        """Why the run does not go on now, by its own options; other reasons are the prediction's."""
+        if run.status == RunStatus.PAUSED:
+            return "paused"
+        options = _options(run.options)
+        if options.hours is not None and not options.hours.contains(datetime.now(UTC)):
+            return f"it is not between {options.between}"
+        cap = options.cap
+        left = (
+            1
+            if cap is None
+            else cap.rows_left(run.spent_calls, run.spent_rows, float(run.spent_money), 0.0, 0.0)
+        )
+        return f"the budget of {options.budget} is spent" if left == 0 else None
 
     def leases(self) -> tuple[LeaseStatus, ...]:
         """The leases that are out."""
@@ -329,6 +375,10 @@ class _Look:
 def _known(moment: datetime) -> datetime:
     """A time that is never NULL, with its zone."""
     return instant(moment) or moment
+
+
+def _options(stored: Any) -> Options:
+    return options_of(json.loads(stored) if isinstance(stored, str) else stored)
 
 
 def _spread(row: Any, name: str) -> Spread | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from worker import rows
 from worker.engine import Engine
 from worker.leases import share_prediction
 
@@ -34,14 +35,13 @@ def retry_failures(engine: Engine, name: str | None = None, *, everything: bool 
     """
     prediction = engine.prediction(name)
     database, m = engine.database(prediction), engine.materialisation(prediction)
-    statement = m.render("retry_failures", everything=everything)
     retried = 0
     while not engine.stop.is_set():
         with database.transaction(**database.capabilities.plan_pins, lock_timeout="5s") as transaction:
             share_prediction(transaction, m)
-            count = transaction.execute(statement, prediction=m.name, limit=ROWS_PER_RETRY).rowcount
+            count, more = rows.retry(transaction, m, ROWS_PER_RETRY, everything=everything)
         retried += count
-        if count < ROWS_PER_RETRY:
+        if not more:
             break
     return retried
 
@@ -59,5 +59,5 @@ def prune(engine: Engine, name: str | None = None, *, keep: int = KEEP_BATCHES) 
         batches = transaction.execute(m.render("prune_batches"), prediction=m.name, keep=keep).rowcount
     with database.transaction(**database.capabilities.plan_pins, lock_timeout="5s") as transaction:
         share_prediction(transaction, m)
-        failures = transaction.execute(m.render("forget_orphans"), prediction=m.name).rowcount
+        failures = rows.forget_orphans(transaction, m)
     return Pruned(batches, failures)

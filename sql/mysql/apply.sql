@@ -50,18 +50,21 @@ SELECT @@log_bin AND NOT @@log_bin_trust_function_creators AND COALESCE(CURRENT_
 
 -- name: find_marked_columns
 -- Columns that bear rowscore's mark, in this database and in the tables of others that this one's predictions name.
-SELECT CONCAT(c.table_schema, '.', c.table_name) AS oid, c.table_schema AS `schema`, c.table_name AS `table`,
-       c.column_name AS `column`, c.column_comment AS comment
+SELECT q.oid, q.`schema`, q.`table`, q.`column`, q.comment FROM (
+{% for number in parts %}
+{{ "UNION ALL " if number }}SELECT CONCAT(c.table_schema, '.', c.table_name) AS oid, c.table_schema AS `schema`, c.table_name AS `table`,
+       c.column_name AS `column`, c.column_comment AS comment, c.ordinal_position AS place
 FROM information_schema.columns c
-WHERE LEFT(c.column_comment, CHAR_LENGTH(:prefix)) = :prefix
-  AND (c.table_schema = DATABASE() OR CONCAT(c.table_schema, '.', c.table_name) IN :tables)
-ORDER BY c.table_schema, c.table_name, c.ordinal_position
+WHERE LEFT(c.column_comment, CHAR_LENGTH(:prefix)) = :prefix AND {{ here_or_named("c.table_schema", "c.table_name", number) }}
+
+{% endfor %}) AS q
+ORDER BY q.`schema`, q.`table`, q.place
 
 -- name: find_partition_keys
 -- Columns that decide in which partition a row lives.
 SELECT DISTINCT c.column_name AS name
 FROM information_schema.partitions p
-JOIN information_schema.columns c ON c.table_schema = p.table_schema AND c.table_name = p.table_name
+JOIN information_schema.columns c ON c.table_schema = :schema AND c.table_name = :name
 WHERE p.table_schema = :schema AND p.table_name = :name AND p.partition_name IS NOT NULL
   AND INSTR(CONCAT_WS(' ', p.partition_expression, p.subpartition_expression), CONCAT('`', REPLACE(c.column_name, '`', '``'), '`')) > 0
 
@@ -88,7 +91,7 @@ GROUP BY s.table_schema, s.index_name
 -- Our trigger on the table, with its mark; in force where none of the application's comes after it.
 SELECT REGEXP_SUBSTR(t.action_statement, 'maintained by rowscore: prediction [a-z0-9_]+, trigger [0-9a-f]{12}') AS comment,
        NOT EXISTS (SELECT 1 FROM information_schema.triggers o
-                   WHERE o.event_object_schema = t.event_object_schema AND o.event_object_table = t.event_object_table
+                   WHERE o.event_object_schema = :schema AND o.event_object_table = :name
                      AND o.event_manipulation = 'UPDATE' AND o.action_timing = 'BEFORE'
                      AND o.action_order > t.action_order AND LEFT(o.trigger_name, 13) <> 'zzz_rowscore_') AS enabled
 FROM information_schema.triggers t
@@ -98,7 +101,7 @@ WHERE t.event_object_schema = :schema AND t.event_object_table = :name AND t.tri
 -- Generated columns and the columns that each is generated from.
 SELECT g.column_name AS `name`, s.column_name AS `source`
 FROM information_schema.columns g
-JOIN information_schema.columns s ON s.table_schema = g.table_schema AND s.table_name = g.table_name AND s.column_name <> g.column_name
+JOIN information_schema.columns s ON s.table_schema = :schema AND s.table_name = :name AND s.column_name <> g.column_name
 WHERE g.table_schema = :schema AND g.table_name = :name AND COALESCE(g.generation_expression, '') <> ''
   AND INSTR(g.generation_expression, CONCAT('`', REPLACE(s.column_name, '`', '``'), '`')) > 0
 ORDER BY 1, 2
@@ -107,10 +110,10 @@ ORDER BY 1, 2
 -- Views of others that read the columns, as far as their text tells; the server would drop the columns under them.
 SELECT DISTINCT CONCAT('view ', v.table_schema, '.', v.table_name) AS description
 FROM information_schema.columns c
-JOIN information_schema.views v
+JOIN information_schema.views v -- of any database: this one statement looks at all of the server's, and opens views alone
   ON INSTR(v.view_definition, CONCAT('`', REPLACE(c.table_schema, '`', '``'), '`.`', REPLACE(c.table_name, '`', '``'), '`')) > 0
  AND INSTR(v.view_definition, CONCAT('.`', REPLACE(c.column_name, '`', '``'), '`')) > 0
-WHERE CONCAT(c.table_schema, '.', c.table_name) = :oid AND c.column_name IN :columns AND INSTR(v.view_definition, :view_mark) = 0
+WHERE c.table_schema = :schema AND c.table_name = :name AND c.column_name IN :columns AND INSTR(v.view_definition, :view_mark) = 0
 ORDER BY 1
 
 -- name: find_blockers
@@ -227,15 +230,20 @@ DROP TRIGGER IF EXISTS {{ schema|id }}.{{ trigger|id }}
 
 -- name: find_own_triggers
 -- Tables that our trigger is on, found without the configuration.
-SELECT t.event_object_schema AS `schema`, t.event_object_table AS `table` FROM information_schema.triggers t
+{% for number in parts %}
+{{ "UNION ALL " if number }}SELECT t.event_object_schema AS `schema`, t.event_object_table AS `table` FROM information_schema.triggers t
 WHERE t.trigger_name = :trigger AND INSTR(t.action_statement, 'maintained by rowscore: prediction ') > 0
-  AND (t.event_object_schema = DATABASE() OR CONCAT(t.event_object_schema, '.', t.event_object_table) IN :tables)
+  AND {{ here_or_named("t.event_object_schema", "t.event_object_table", number) }}
+
+{% endfor %}
 
 -- name: find_own_indexes
 -- Our pending index, found without the configuration.
-SELECT DISTINCT s.table_schema AS `schema`, s.index_name AS `name`, s.table_name AS `table`, FALSE AS partitioned
-FROM information_schema.statistics s
-WHERE s.index_name = :index AND (s.table_schema = DATABASE() OR CONCAT(s.table_schema, '.', s.table_name) IN :tables)
+{% for number in parts %}
+{{ "UNION ALL " if number }}SELECT DISTINCT s.table_schema AS `schema`, s.index_name AS `name`, s.table_name AS `table`, FALSE AS partitioned
+FROM information_schema.statistics s WHERE s.index_name = :index AND {{ here_or_named("s.table_schema", "s.table_name", number) }}
+
+{% endfor %}
 ORDER BY 1, 3
 
 -- name: count_own_objects

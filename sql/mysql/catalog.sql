@@ -9,11 +9,14 @@ WHERE t.table_schema = COALESCE(:schema, DATABASE()) AND t.table_name = :name
 
 -- name: find_columns
 -- The table's columns in order: type, collation, how a value comes about, and how it travels as a key.
+{% if mariadb %}WITH json_checks AS {{ json_checks("n.constraint_schema = " ~ bind("schema") ~ " AND n.table_name = " ~ bind("name")) }}
+
+{% endif %}
 SELECT c.column_name AS `name`,
-       {{ full_type() }} AS type,
+       {{ full_type("json_checks") }} AS type,
        CASE WHEN c.data_type IN ('tinyint', 'smallint', 'mediumint', 'int', 'bigint', 'decimal', 'float', 'double', 'year') THEN 'N'
             WHEN c.character_set_name IS NOT NULL THEN 'S' ELSE '' END AS category,
-       NULL AS element, {{ full_type() }} AS base_type,
+       NULL AS element, {{ full_type("json_checks") }} AS base_type,
        CASE WHEN c.data_type IN ('bit', 'enum', 'set') THEN 'ORDINAL'
             WHEN c.character_set_name IS NOT NULL THEN 'TEXT'
             WHEN c.data_type LIKE '%binary' OR c.data_type LIKE '%blob' THEN 'HEX'

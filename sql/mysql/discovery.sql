@@ -1,10 +1,13 @@
 -- name: list_tables
 -- The database's tables that rows could be scored in, each with its columns and the best key that rowscore could use.
+{% if mariadb %}WITH json_checks AS {{ json_checks("n.constraint_schema = DATABASE()") }}
+
+{% endif %}
 SELECT CONCAT(t.table_schema, '.', t.table_name) AS oid, t.table_schema AS `schema`, t.table_name AS `name`, TRUE AS visible,
        CAST(COALESCE(t.table_rows, 0) AS SIGNED) AS estimated_rows, d.columns AS `columns`, k.columns AS `key`
 FROM information_schema.tables t
 JOIN (SELECT c.table_name, CONCAT('[', GROUP_CONCAT(JSON_OBJECT(
-               'name', c.column_name, 'type', {{ full_type() }}, 'base_type', CASE {{ full_type() }} WHEN 'json' THEN 'json' ELSE {{ plain_type("c") }} END,
+               'name', c.column_name, 'type', {{ full_type("json_checks") }}, 'base_type', CASE {{ full_type("json_checks") }} WHEN 'json' THEN 'json' ELSE {{ plain_type("c") }} END,
                'category', CASE WHEN c.data_type IN ('date', 'datetime', 'timestamp') THEN 'D' WHEN c.character_set_name IS NOT NULL THEN 'S' ELSE 'N' END,
                'made', c.extra LIKE '%auto_increment%' OR COALESCE(c.generation_expression, '') <> '')
              ORDER BY c.ordinal_position), ']') AS columns
@@ -34,8 +37,10 @@ WHERE r.routine_schema = DATABASE() AND r.routine_type = 'FUNCTION'
 ORDER BY r.routine_name
 
 -- name: list_insert_triggers
--- Triggers that an INSERT fires, with their bodies and what drops each.
+-- Triggers that an INSERT into the database's tables fires, or into one table, with their bodies and what drops each.
 SELECT CONCAT(t.event_object_schema, '.', t.event_object_table) AS table_oid, t.trigger_name AS `name`, t.action_timing = 'BEFORE' AS `before`,
        t.action_statement AS source, CONCAT('DROP TRIGGER ', {{ identifier("t.trigger_schema") }}, '.', {{ identifier("t.trigger_name") }}, ';') AS removal
-FROM information_schema.triggers t WHERE t.event_manipulation = 'INSERT' AND t.event_object_schema NOT IN ('mysql', 'sys')
+FROM information_schema.triggers t WHERE t.event_manipulation = 'INSERT'
+  AND {% if of_table %}t.event_object_schema = :schema AND t.event_object_table = :name{% else %}t.event_object_schema = DATABASE(){% endif %}
+
 ORDER BY t.event_object_schema, t.event_object_table, t.action_timing = 'BEFORE' DESC, t.action_order

@@ -14,7 +14,7 @@ SELECT CONCAT(t.table_schema, '.', t.table_name) AS oid, t.table_schema AS `sche
        t.table_name AS `name`, CONCAT({{ identifier("t.table_schema") }}, '.', {{ identifier("t.table_name") }}) AS target,
        TRUE AS usable, TRUE AS visible, NULL AS `owner`, TRUE AS owned,
        EXISTS (SELECT 1 FROM information_schema.columns c
-               WHERE c.table_schema = t.table_schema AND c.table_name = t.table_name AND FIND_IN_SET('select', c.privileges)) AS readable
+               WHERE c.table_schema = COALESCE(:schema, DATABASE()) AND c.table_name = :name AND FIND_IN_SET('select', c.privileges)) AS readable
 FROM information_schema.tables t WHERE t.table_name = :name AND t.table_schema = COALESCE(:schema, DATABASE())
 
 -- name: try_table
@@ -29,21 +29,21 @@ SELECT c.{{ column|id }} FROM {{ relation }} AS c LIMIT 0
 -- What this account, with its active roles, may do with each column of the table, of those that it sees.
 SELECT c.column_name AS `name`, {{ identifier("c.column_name") }} AS quoted,
        FIND_IN_SET('select', c.privileges) > 0 AS readable, FIND_IN_SET('update', c.privileges) > 0 AS writable
-FROM information_schema.columns c WHERE CONCAT(c.table_schema, '.', c.table_name) = :oid ORDER BY c.ordinal_position
+FROM information_schema.columns c WHERE c.table_schema = :schema AND c.table_name = :name ORDER BY c.ordinal_position
 
 -- name: find_own_privileges
 -- Which of rowscore's own tables this account sees, and which of those it may not read and write.
 SELECT COUNT(*) > 0 AS there, TRUE AS usable,
        CONCAT('[', COALESCE(GROUP_CONCAT(CASE WHEN NOT o.enough THEN JSON_QUOTE(o.name) END ORDER BY o.name), ''), ']') AS lacking,
        CONCAT('[', COALESCE(GROUP_CONCAT(JSON_QUOTE(o.name) ORDER BY o.name), ''), ']') AS seen
-FROM (SELECT c.table_name AS name,
+FROM ({% for name in ("alembic_version", "batch", "circuit", "failure", "learned", "lease", "prediction", "run", "throttle") %}
+{{ "UNION ALL " if not loop.first }}SELECT c.table_name AS name,
              MIN(FIND_IN_SET('select', c.privileges) > 0
                  AND (c.table_name = 'rowscore_alembic_version'
                       OR FIND_IN_SET('insert', c.privileges) > 0 AND FIND_IN_SET('update', c.privileges) > 0)) AS enough
       FROM information_schema.columns c
-      WHERE c.table_schema = DATABASE() AND c.table_name IN ('rowscore_alembic_version', 'rowscore_batch', 'rowscore_circuit',
-        'rowscore_failure', 'rowscore_learned', 'rowscore_lease', 'rowscore_prediction', 'rowscore_run')
-      GROUP BY c.table_name) AS o
+      WHERE c.table_schema = DATABASE() AND c.table_name = 'rowscore_{{ name }}' GROUP BY c.table_name
+{% endfor %}) AS o
 
 -- name: try_delete
 -- Planned and never run: the server tells whether rows of the table may be deleted, whatever grants that.
@@ -68,9 +68,10 @@ SELECT {{ call(function, inputs) }} FROM {{ table }} AS c LIMIT 0
 
 -- name: find_view_rights
 -- The view, and whether it checks the reader's rights instead of its definer's.
-SELECT t.table_type = 'VIEW' AS is_view, COALESCE(v.security_type = 'INVOKER', FALSE) AS as_reader
+SELECT t.table_type = 'VIEW' AS is_view,
+       COALESCE((SELECT v.security_type = 'INVOKER' FROM information_schema.views v
+                 WHERE v.table_schema = :schema AND v.table_name = :name), FALSE) AS as_reader
 FROM information_schema.tables t
-LEFT JOIN information_schema.views v ON v.table_schema = t.table_schema AND v.table_name = t.table_name
 WHERE t.table_schema = :schema AND t.table_name = :name
 
 -- name: find_old_snapshots

@@ -11,22 +11,26 @@ ON DUPLICATE KEY UPDATE failure_class = VALUES(failure_class), message = VALUES(
   attempts = rowscore_failure.attempts + 1, last_failed_at = UTC_TIMESTAMP(6)
 
 -- name: forget_failures
--- Rows of the window that are no longer failed and no longer waiting have been scored: their errors are history.
-DELETE f FROM rowscore_failure AS f JOIN {{ table }} AS c ON {{ key_is_stored(keys, "c", "f.row_key") }}
+-- Rows of the window that are no longer failed and no longer waiting have been scored: which errors are history.
+SELECT HEX(f.key_hash), f.attempts FROM rowscore_failure AS f JOIN {{ table }} AS c ON {{ key_is_stored(keys, "c", "f.row_key") }}
 WHERE f.prediction = :prediction
   AND {{ stored_to_bound(keys, "f.row_key", ">=", "lo") }} AND {{ stored_to_bound(keys, "f.row_key", "<=", "hi") }}
   AND c.{{ state|id }} NOT IN ({{ states.FAILED.value }}, {{ states.PENDING.value }})
 
+-- name: list_due
+-- Keys of the failed rows that are due, or of all, when asked for by hand.
+SELECT {{ key_read(keys, "c") }}, NULL FROM rowscore_failure AS f
+STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ key_is_stored(keys, "c", "f.row_key") }}
+WHERE f.prediction = :prediction AND c.{{ state|id }} = {{ states.FAILED.value }}{% if not everything %} AND f.next_retry_at <= UTC_TIMESTAMP(6){% endif %}
+
+ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
+
 -- name: retry_failures
--- Failed rows that are due (or all, when asked for by hand) wait to be scored again; their attempts are kept.
-UPDATE (SELECT {% for k in keys %}c.{{ k.name|id }} AS `rowscore$k{{ loop.index }}`{{ ", " if not loop.last }}{% endfor %} FROM rowscore_failure AS f
-        STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ key_is_stored(keys, "c", "f.row_key") }}
-        WHERE f.prediction = :prediction AND c.{{ state|id }} = {{ states.FAILED.value }}{% if not everything %} AND f.next_retry_at <= UTC_TIMESTAMP(6){% endif %}
-
-        ORDER BY {{ key_list(keys, "c") }} LIMIT :limit FOR UPDATE{{ "" if mariadb else " OF c" }} SKIP LOCKED) AS v
-STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {% for k in keys %}c.{{ k.name|id }} = v.`rowscore$k{{ loop.index }}`{{ " AND " if not loop.last }}{% endfor %}
-
+-- Failed rows wait to be scored again; they are locked already, and their attempts are kept.
+UPDATE {{ answers(keys, (), fingerprint_type) }} AS v
+STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ same_key(keys, "c", "v") }}
 SET c.{{ state|id }} = {{ states.PENDING.value }}{{ holding("c", held) }}
+WHERE c.{{ state|id }} = {{ states.FAILED.value }}
 
 -- name: list_failures
 -- Rows in quarantine, the latest first.
@@ -35,7 +39,13 @@ FROM rowscore_failure f WHERE f.prediction = :prediction
 ORDER BY f.last_failed_at DESC, f.row_key LIMIT :limit
 
 -- name: forget_orphans
--- Errors of rows that were deleted, scored or skipped meanwhile.
-DELETE f FROM rowscore_failure AS f LEFT JOIN {{ table }} AS c ON {{ key_is_stored(keys, "c", "f.row_key") }}
+-- Which errors are those of rows that were deleted, scored or skipped meanwhile.
+SELECT HEX(f.key_hash), f.attempts FROM rowscore_failure AS f LEFT JOIN {{ table }} AS c ON {{ key_is_stored(keys, "c", "f.row_key") }}
   AND c.{{ state|id }} IN ({{ states.FAILED.value }}, {{ states.PENDING.value }})
 WHERE f.prediction = :prediction AND c.{{ state|id }} IS NULL
+
+-- name: drop_failures
+-- Deletes errors that were found to be history: a DELETE that reads the rows themselves would wait for whoever holds one.
+DELETE f FROM JSON_TABLE(:rows, '$[*]' COLUMNS (key_hash VARCHAR(64) PATH '$[0]', attempts INT PATH '$[1]')) AS v
+STRAIGHT_JOIN rowscore_failure AS f ON f.key_hash = UNHEX(v.key_hash) AND f.attempts = v.attempts
+WHERE f.prediction = :prediction

@@ -12,13 +12,16 @@ FROM rowscore_prediction p WHERE p.name = :prediction {{ "LOCK IN SHARE MODE" if
 
 -- name: lock_run
 -- The run's cursor, locked alone and first: a snapshot taken before the wait would not see the last lease.
-SELECT r.id, r.kind, r.status, r.pos, r.upper, r.token, r.wrap_seconds,
+SELECT r.id, r.kind, r.status, r.pos, r.lower, r.upper, r.token, r.wrap_seconds,
+       r.rows_scored + r.rows_failed + r.rows_skipped AS done,
+       TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), r.next_at) / 1e6 AS rest,
+       UTC_TIMESTAMP(6) AS clock, r.spent_calls, r.spent_rows, r.spent_money, COALESCE(r.spent_on = UTC_DATE(), FALSE) AS spent_today,
        TIMESTAMPDIFF(MICROSECOND, r.wrapped_at, UTC_TIMESTAMP(6)) / 1e6 AS since_wrap
-FROM rowscore_run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status = 'running' FOR UPDATE
+FROM rowscore_run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status IN ('running', 'paused') FOR UPDATE
 
 -- name: find_run
--- The prediction's running run of that kind.
-SELECT r.id FROM rowscore_run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status = 'running'
+-- The prediction's run of that kind that is running or paused.
+SELECT r.id FROM rowscore_run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status IN ('running', 'paused')
 
 -- name: take_expired_lease
 -- An expired lease to take over; one whose owner is writing is locked and counts as live.
@@ -27,9 +30,9 @@ WHERE l.run_id = :run AND l.expires_at < UTC_TIMESTAMP(6)
 ORDER BY l.expires_at, l.token LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: count_leases
--- How many other workers hold leases of the run, live ones and any, how many are out, and how many have expired.
+-- How many other workers hold leases of the run, live ones and any, how many are out with what rows, and how many expired.
 SELECT COUNT(DISTINCT CASE WHEN l.owner <> :owner THEN l.owner END) AS others, COUNT(*) AS `out`,
-       COUNT(DISTINCT CASE WHEN l.owner <> :owner AND l.expires_at >= UTC_TIMESTAMP(6) THEN l.owner END) AS live_others,
+       CAST(COALESCE(SUM(l.size), 0) AS SIGNED) AS rows_out, COUNT(DISTINCT CASE WHEN l.owner <> :owner AND l.expires_at >= UTC_TIMESTAMP(6) THEN l.owner END) AS live_others,
        COUNT(CASE WHEN l.expires_at < UTC_TIMESTAMP(6) THEN 1 END) AS expired
 FROM rowscore_lease l WHERE l.run_id = :run
 
@@ -58,25 +61,26 @@ SELECT (SELECT {{ key_text(keys, "q") }} FROM q ORDER BY {{ key_list(keys, "q") 
 -- name: first_claimable
 -- The first key that the run could claim, from the very beginning; walks deleted index entries, so outside any lock.
 SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c {{ by_pending(pending_index) }}
-WHERE c.{{ state|id }} = {{ claims.value }}{% if upper %} AND {{ key_to_bound(keys, "c", "<=", "upper") }}{% endif %}
+WHERE c.{{ state|id }} = {{ claims.value }}{{ of_run(keys, "c", lower, upper, only) }}
 
 ORDER BY {{ key_list(keys, "c") }} LIMIT 1
 
 -- name: last_key
--- The table's last key now.
-SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c FORCE INDEX ({{ key_index|id }})
+-- The table's last key now, or the last one up to a bound.
+SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c FORCE INDEX ({{ key_index|id }}){% if upper %} WHERE {{ key_to_bound(keys, "c", "<=", "upper") }}{% endif %}
+
 ORDER BY {% for k in keys %}c.{{ k.name|id }} DESC{{ ", " if not loop.last }}{% endfor %} LIMIT 1
 
 -- name: insert_lease
 -- A new lease by the database's clock; a time to live of zero makes one that is free to be taken over.
-INSERT INTO rowscore_lease (run_id, token, lo, hi, owner, attempts, expires_at)
-VALUES (:run, :token, :lo, :hi, :owner, :attempts, UTC_TIMESTAMP(6) + INTERVAL ROUND(:ttl * 1000000) MICROSECOND)
+INSERT INTO rowscore_lease (run_id, token, lo, hi, size, owner, attempts, expires_at)
+VALUES (:run, :token, :lo, :hi, :size, :owner, :attempts, UTC_TIMESTAMP(6) + INTERVAL ROUND(:ttl * 1000000) MICROSECOND)
 
 -- name: hand_out_lease
 -- A new lease, and the cursor behind its window.
 UPDATE rowscore_run SET pos = :hi, token = :token WHERE id = :run;
-INSERT INTO rowscore_lease (run_id, token, lo, hi, owner, expires_at)
-VALUES (:run, :token, :lo, :hi, :owner, UTC_TIMESTAMP(6) + INTERVAL ROUND(:ttl * 1000000) MICROSECOND)
+INSERT INTO rowscore_lease (run_id, token, lo, hi, size, owner, expires_at)
+VALUES (:run, :token, :lo, :hi, :size, :owner, UTC_TIMESTAMP(6) + INTERVAL ROUND(:ttl * 1000000) MICROSECOND)
 
 -- name: use_tokens
 -- The last token that a take-over used.
@@ -88,7 +92,7 @@ UPDATE rowscore_run SET wrapped_at = UTC_TIMESTAMP(6), wrap_seconds = :seconds W
 
 -- name: take_over_lease
 -- A new token fences the old owner's changes to the lease; the window may have been cut.
-UPDATE rowscore_lease SET token = :token, hi = :hi, owner = :owner, attempts = :attempts,
+UPDATE rowscore_lease SET token = :token, hi = :hi, size = :size, owner = :owner, attempts = :attempts,
        expires_at = UTC_TIMESTAMP(6) + INTERVAL ROUND(:ttl * 1000000) MICROSECOND
 WHERE run_id = :run AND token = :old_token
 

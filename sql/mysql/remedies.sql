@@ -26,6 +26,16 @@ SET GLOBAL {{ "tx_read_only" if mariadb else "transaction_read_only" }} = OFF
 -- What lets the role see the transactions of others.
 GRANT PROCESS ON *.* TO {{ role }}
 
+-- name: grant_monitor
+-- What lets the role read a signal that holds its work up.
+{% if signal == "max_replica_lag" %}
+GRANT {{ "REPLICA MONITOR" if mariadb else "REPLICATION CLIENT" }} ON *.* TO {{ role }}
+{% elif signal == "max_blocked_sessions" and not mariadb %}
+GRANT SELECT ON performance_schema.* TO {{ role }}
+{% else %}
+GRANT PROCESS ON *.* TO {{ role }}
+{% endif %}
+
 -- name: end_session
 -- What ends a session.
 KILL {{ pid }}

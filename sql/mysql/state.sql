@@ -25,7 +25,7 @@ SELECT RELEASE_LOCK(CONCAT('rowscore.', LEFT(SHA2(DATABASE(), 256), 48)))
 
 -- name: drop_own_tables
 -- All that are there, the version first: what a crash leaves of it counts as never finished, and is dropped again.
-DROP TABLE IF EXISTS rowscore_alembic_version, rowscore_batch, rowscore_learned, rowscore_circuit, rowscore_failure, rowscore_lease,
+DROP TABLE IF EXISTS rowscore_alembic_version, rowscore_throttle, rowscore_batch, rowscore_learned, rowscore_circuit, rowscore_failure, rowscore_lease,
   rowscore_run, rowscore_prediction
 
 -- name: find_registrations
@@ -44,7 +44,7 @@ SELECT generation FROM rowscore_prediction WHERE name = :prediction FOR UPDATE
 -- A backfill goes on only under the definition that somebody agreed to pay for.
 UPDATE rowscore_run r JOIN rowscore_prediction p ON p.name = r.prediction
 SET r.status = 'cancelled', r.finished_at = UTC_TIMESTAMP(6)
-WHERE p.name = :prediction AND p.definition_hash <> :definition_hash AND r.kind = 'backfill' AND r.status = 'running'
+WHERE p.name = :prediction AND p.definition_hash <> :definition_hash AND r.kind = 'backfill' AND r.status IN ('running', 'paused')
 
 -- name: void_outdated_leases
 -- Workers of the old definition or version lose their windows; their late writes fail the generation's guard.

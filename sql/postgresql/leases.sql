@@ -10,13 +10,17 @@ WHERE p.name = :prediction FOR SHARE OF p
 
 -- name: lock_run
 -- The run's cursor, locked alone and first: a snapshot taken before the wait would not see the last lease.
-SELECT r.id, r.kind, r.status, r.pos, r.upper, r.token, r.wrap_seconds,
+SELECT r.id, r.kind, r.status, r.pos, r.lower, r.upper, r.token, r.wrap_seconds,
+       r.rows_scored + r.rows_failed + r.rows_skipped AS done,
+       CAST(extract(epoch FROM r.next_at - clock_timestamp()) AS double precision) AS rest,
+       clock_timestamp() AS clock, r.spent_calls, r.spent_rows, r.spent_money,
+       coalesce(r.spent_on = CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date), false) AS spent_today,
        CAST(extract(epoch FROM clock_timestamp() - r.wrapped_at) AS double precision) AS since_wrap
-FROM rowscore.run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status = 'running' FOR UPDATE
+FROM rowscore.run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status IN ('running', 'paused') FOR UPDATE
 
 -- name: find_run
--- The prediction's running run of that kind.
-SELECT r.id FROM rowscore.run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status = 'running'
+-- The prediction's run of that kind that is running or paused.
+SELECT r.id FROM rowscore.run r WHERE r.prediction = :prediction AND r.kind = :kind AND r.status IN ('running', 'paused')
 
 -- name: take_expired_lease
 -- An expired lease to take over; one whose owner is writing is locked and counts as live.
@@ -25,8 +29,8 @@ WHERE l.run_id = :run AND l.expires_at < clock_timestamp()
 ORDER BY l.expires_at, l.token LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: count_leases
--- How many other workers hold leases of the run, live ones and any, how many are out, and how many have expired.
-SELECT count(DISTINCT l.owner) FILTER (WHERE l.owner <> :owner) AS others, count(*) AS out,
+-- How many other workers hold leases of the run, live ones and any, how many are out with what rows, and how many expired.
+SELECT count(DISTINCT l.owner) FILTER (WHERE l.owner <> :owner) AS others, count(*) AS out, CAST(coalesce(sum(l.size), 0) AS bigint) AS rows_out,
        count(DISTINCT l.owner) FILTER (WHERE l.owner <> :owner AND l.expires_at >= clock_timestamp()) AS live_others,
        count(*) FILTER (WHERE l.expires_at < clock_timestamp()) AS expired
 FROM rowscore.lease l WHERE l.run_id = :run
@@ -60,27 +64,28 @@ WHERE true{% if cap %} AND {{ key(keys, "q") }} {{ "<" if cap == "before" else "
 -- name: first_claimable
 -- The first key that the run could claim, from the very beginning; walks dead index entries, so outside any lock.
 SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c
-WHERE c.{{ state|id }} = {{ claims.value }}{% if upper %} AND {{ key(keys, "c") }} <= {{ bound(keys, "upper") }}{% endif %}
+WHERE c.{{ state|id }} = {{ claims.value }}{{ of_run(keys, "c", lower, upper, only) }}
 {% if claims == states.PENDING %} AND {{ from_the_first(keys, "c", state) }}{% endif %}
 
 ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT 1
 
 -- name: last_key
--- The table's last key now.
-SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c
+-- The table's last key now, or the last one up to a bound.
+SELECT {{ key_text(keys, "c") }} FROM {{ table }} AS c{% if upper %} WHERE {{ key(keys, "c") }} <= {{ bound(keys, "upper") }}{% endif %}
+
 ORDER BY {% for k in keys %}c.{{ k.name|id }} DESC{{ ", " if not loop.last }}{% endfor %} LIMIT 1
 
 -- name: insert_lease
 -- A new lease by the database's clock; a time to live of zero makes one that is free to be taken over.
-INSERT INTO rowscore.lease (run_id, token, lo, hi, owner, attempts, expires_at)
-VALUES (:run, :token, CAST(:lo AS jsonb), CAST(:hi AS jsonb), :owner, :attempts,
+INSERT INTO rowscore.lease (run_id, token, lo, hi, size, owner, attempts, expires_at)
+VALUES (:run, :token, CAST(:lo AS jsonb), CAST(:hi AS jsonb), :size, :owner, :attempts,
         clock_timestamp() + make_interval(secs => :ttl))
 
 -- name: hand_out_lease
 -- A new lease, and the cursor behind its window.
 WITH advanced AS (UPDATE rowscore.run SET pos = CAST(:hi AS jsonb), token = :token WHERE id = :run)
-INSERT INTO rowscore.lease (run_id, token, lo, hi, owner, expires_at)
-VALUES (:run, :token, CAST(:lo AS jsonb), CAST(:hi AS jsonb), :owner, clock_timestamp() + make_interval(secs => :ttl))
+INSERT INTO rowscore.lease (run_id, token, lo, hi, size, owner, expires_at)
+VALUES (:run, :token, CAST(:lo AS jsonb), CAST(:hi AS jsonb), :size, :owner, clock_timestamp() + make_interval(secs => :ttl))
 
 -- name: use_tokens
 -- The last token that a take-over used.
@@ -92,7 +97,7 @@ UPDATE rowscore.run SET wrapped_at = clock_timestamp(), wrap_seconds = :seconds 
 
 -- name: take_over_lease
 -- A new token fences the old owner's changes to the lease; the window may have been cut.
-UPDATE rowscore.lease SET token = :token, hi = CAST(:hi AS jsonb), owner = :owner, attempts = :attempts,
+UPDATE rowscore.lease SET token = :token, hi = CAST(:hi AS jsonb), size = :size, owner = :owner, attempts = :attempts,
        expires_at = clock_timestamp() + make_interval(secs => :ttl)
 WHERE run_id = :run AND token = :old_token
 

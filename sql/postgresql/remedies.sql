@@ -30,6 +30,10 @@ ALTER ROLE {{ role }} SET default_transaction_read_only = off
 -- What lets the role see the transactions of others.
 GRANT pg_read_all_stats TO {{ role }}
 
+-- name: grant_monitor
+-- What lets the role read a signal that holds its work up.
+GRANT pg_monitor TO {{ role }}
+
 -- name: end_session
 -- What ends a session.
 SELECT pg_terminate_backend({{ pid }})

@@ -2,8 +2,8 @@
 -- The window's rows for which the configured `where` does not hold are not scored and wait no longer.
 WITH k AS MATERIALIZED (
   SELECT {{ key_names(keys, "c") }} FROM {{ table }} AS c
-  WHERE {{ waiting(keys, "c", state, claims, states) }} AND ({{ where }}) IS NOT TRUE
-  ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, "(" ~ where ~ ") IS NOT TRUE") }}
+  WHERE {{ waiting(keys, "c", state, claims, states, only) }} AND ({{ where }}) IS NOT TRUE
+  ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, "(" ~ where ~ ") IS NOT TRUE", only) }}
   FOR NO KEY UPDATE OF c SKIP LOCKED)
 UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }} FROM k AS v WHERE {{ same_key(keys, "c", "v") }}
 
@@ -12,9 +12,9 @@ UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }} FROM k A
 SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
 
 FROM {{ table }} AS c
-WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}{% if versioned %} AND {{ unheld(table, keys, "c", state, claims) }}{% endif %}
+WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}{% if versioned %} AND {{ unheld(table, keys, "c", state, claims) }}{% endif %}
 
-ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}{% if not versioned %} FOR NO KEY UPDATE OF c SKIP LOCKED{% endif %}
+ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none, only) }}{% if not versioned %} FOR NO KEY UPDATE OF c SKIP LOCKED{% endif %}
 
 
 -- name: write_rows
@@ -57,9 +57,9 @@ WITH claimed AS MATERIALIZED (
   SELECT {{ key_names(keys, "c") }}{% for name, expression in inputs %}, {{ expression }} AS "rowscore$i{{ loop.index }}"{% endfor %}
 
   FROM {{ table }} AS c
-  WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+  WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
-  ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}
+  ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none, only) }}
   FOR NO KEY UPDATE OF c SKIP LOCKED
 ), answered AS MATERIALIZED (
   SELECT {% for k in keys %}"rowscore$k{{ loop.index }}", {% endfor %}{{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$a"
@@ -75,13 +75,13 @@ FROM answered AS v WHERE {{ same_key(keys, "c", "v") }}
 -- Lock the window's rows, stepping over those that others hold, and see whether there were any.
 WITH claimed AS MATERIALIZED (
   SELECT 1 FROM {{ table }} AS c
-  WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+  WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
-  ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}
+  ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none, only) }}
   FOR NO KEY UPDATE OF c SKIP LOCKED)
 SELECT (SELECT count(*) FROM claimed) = {% if ends_walks %}(SELECT count(*) FROM {{ table }} AS c
-  WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %})
-{% else %}{{ at_most(ends_walks, table, keys, state, claims, states, "(" ~ where ~ ") IS TRUE" if where else none) }}
+  WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %})
+{% else %}{{ at_most(ends_walks, table, keys, state, claims, states, "(" ~ where ~ ") IS TRUE" if where else none, only) }}
 {% endif %}
 
 -- name: score_rows_in_place
@@ -90,22 +90,22 @@ UPDATE {{ table }} AS c
 SET {{ outputs[0].name|id }} = {{ call_plain(function, inputs, max_rows_per_batch) }},
     {{ state|id }} = {{ states.SCORED.value }}, {{ scored_at|id }} = clock_timestamp(){% if version %}, {{ version|id }} = :version{% endif %}
 
-WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
 
 -- name: list_rows
 -- Keys and fingerprints of the window's rows, for bisection; or of those only that nobody holds.
 SELECT {{ key_read(keys, "c") }}, {{ fingerprint }} FROM {{ table }} AS c
-WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
-ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}{% if unheld %} FOR NO KEY UPDATE OF c SKIP LOCKED{% endif %}
+ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none, only) }}{% if unheld %} FOR NO KEY UPDATE OF c SKIP LOCKED{% endif %}
 
 
 -- name: list_keys
 -- Keys of the window's rows with none of the user's expressions, for bisection when an expression itself fails.
 SELECT {{ key_read(keys, "c") }}, NULL FROM {{ table }} AS c
-WHERE {{ waiting(keys, "c", state, claims, states) }}
-ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}
+WHERE {{ waiting(keys, "c", state, claims, states, only) }}
+ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none, only) }}
 
 -- name: answer_rows
 -- Keys, fingerprints and the function's answers with nothing locked, for functions that would hold locks too long.
@@ -117,9 +117,9 @@ FROM (SELECT p.*, {{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$
                    {{ fingerprint }} AS "rowscore$f"{% for name, expression in inputs %}, {{ expression }} AS "rowscore$i{{ loop.index }}"{% endfor %}
 
             FROM {{ table }} AS c
-            WHERE {{ waiting(keys, "c", state, claims, states) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
+            WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
-            ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none) }}) AS p
+            ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none, only) }}) AS p
       OFFSET 0) AS a
 
 -- name: count_waiting

@@ -49,7 +49,7 @@ SELECT generation FROM rowscore.prediction WHERE name = :prediction FOR UPDATE
 UPDATE rowscore.run r SET status = 'cancelled', finished_at = clock_timestamp()
 FROM rowscore.prediction p
 WHERE p.name = :prediction AND r.prediction = p.name AND p.definition_hash <> :definition_hash
-  AND r.kind = 'backfill' AND r.status = 'running'
+  AND r.kind = 'backfill' AND r.status IN ('running', 'paused')
 
 -- name: void_outdated_leases
 -- Workers of the old definition or version lose their windows; their late writes fail the generation's guard.

@@ -1,4 +1,4 @@
-"""Real workers, beats and Flower on a real Redis and a real PostgreSQL."""
+"""Real workers, beats and Flower on a real Redis and real databases; what is about messages alone, on one of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from celery.result import AsyncResult
 
 from tests.conftest import Connect
+from tests.support.databases import Session, ago, only, own
 from tests.support.deadlines import eventually
 from tests.support.fleet import Fleet, children, events
 from tests.support.predictions import add_items, applied, make_items, states
@@ -29,6 +29,9 @@ from worker.engine import Engine
 from worker.errors import BrokerError, StaleDefinitionError
 from worker.peers import worker_definitions
 from worker.states import RowState
+
+CONFORMANCE = True
+MESSAGES = only("postgresql")  # no database takes part
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +47,8 @@ def scorer() -> Iterator[Scorer]:
 
 
 @pytest.fixture
-def rows(connect: Connect) -> psycopg.Connection:
-    connection = connect()
+def rows(connect: Connect) -> Session:
+    connection: Session = connect()
     make_items(connection)
     return connection
 
@@ -65,7 +68,7 @@ def apply(fleet: Fleet, **options: object) -> None:
         engine.dispose()
 
 
-def all_scored(rows: psycopg.Connection, count: int) -> bool:
+def all_scored(rows: Session, count: int) -> bool:
     return states(rows) == {RowState.SCORED: count}
 
 
@@ -74,13 +77,13 @@ def send(fleet: Fleet, task: str, **options: Any) -> AsyncResult:
     return fleet.app.send_task(f"rowscore.{task}", ("churn",), **options)
 
 
-def pending(rows: psycopg.Connection) -> int:
+def pending(rows: Session) -> int:
     return states(rows).get(RowState.PENDING, 0)
 
 
 @pytest.mark.parametrize("beats", [1, 2])
 def test_rows_that_come_are_scored_once_through_beat(
-    fleet: Fleet, rows: psycopg.Connection, scorer: Scorer, beats: int
+    fleet: Fleet, rows: Session, scorer: Scorer, beats: int
 ) -> None:
     apply(fleet, max_rows_per_claim=40)
     fleet.worker()
@@ -94,7 +97,7 @@ def test_rows_that_come_are_scored_once_through_beat(
     assert sorted(path.name for path in fleet.folder.iterdir()) == ["logs", "rowscore.toml"]
 
 
-def test_duplicated_drains_pay_once(fleet: Fleet, rows: psycopg.Connection, scorer: Scorer) -> None:
+def test_duplicated_drains_pay_once(fleet: Fleet, rows: Session, scorer: Scorer) -> None:
     apply(fleet, max_rows_per_claim=20)
     add_items(rows, 1000)
     identity = str(uuid.uuid4())
@@ -108,7 +111,7 @@ def test_duplicated_drains_pay_once(fleet: Fleet, rows: psycopg.Connection, scor
 
 @pytest.mark.parametrize("everyone", [False, True], ids=["parent", "parent-and-children"])
 def test_a_worker_that_is_asked_to_end_finishes_its_batch(
-    fleet: Fleet, rows: psycopg.Connection, scorer: Scorer, everyone: bool
+    fleet: Fleet, rows: Session, scorer: Scorer, everyone: bool
 ) -> None:
     """Docker and Kubernetes signal the parent, systemd every process of the service."""
     apply(fleet, max_rows_per_claim=100)
@@ -136,7 +139,7 @@ def test_a_worker_that_is_asked_to_end_finishes_its_batch(
 
 
 def test_a_terminated_drain_finishes_its_batch_and_its_process_is_replaced(
-    fleet: Fleet, rows: psycopg.Connection, scorer: Scorer
+    fleet: Fleet, rows: Session, scorer: Scorer
 ) -> None:
     apply(fleet, max_rows_per_claim=100)
     add_items(rows, 1000)
@@ -155,7 +158,7 @@ def test_a_terminated_drain_finishes_its_batch_and_its_process_is_replaced(
     assert sum(scorer.scored.values()) == 1000
 
 
-def test_a_killed_process_loses_nothing(fleet: Fleet, rows: psycopg.Connection, scorer: Scorer) -> None:
+def test_a_killed_process_loses_nothing(fleet: Fleet, rows: Session, scorer: Scorer) -> None:
     apply(fleet, max_rows_per_claim=100, lease_time="2s", workers=1)
     add_items(rows, 300)
     worker = fleet.worker(concurrency=1)
@@ -170,9 +173,8 @@ def test_a_killed_process_loses_nothing(fleet: Fleet, rows: psycopg.Connection, 
     assert sum(scorer.scored.values()) == 400  # the window in flight was paid for twice
 
 
-def test_a_message_that_comes_too_late_is_dropped(
-    fleet: Fleet, rows: psycopg.Connection, scorer: Scorer
-) -> None:
+@MESSAGES
+def test_a_message_that_comes_too_late_is_dropped(fleet: Fleet, rows: Session, scorer: Scorer) -> None:
     apply(fleet)
     add_items(rows, 10)
     late = send(fleet, "tick", expires=0.1)
@@ -183,7 +185,7 @@ def test_a_message_that_comes_too_late_is_dropped(
     assert not scorer.scored
 
 
-def test_a_worker_with_an_old_file_refuses(fleet: Fleet, rows: psycopg.Connection) -> None:
+def test_a_worker_with_an_old_file_refuses(fleet: Fleet, rows: Session) -> None:
     apply(fleet)
     add_items(rows, 10)
     old = fleet.configure(inputs=["id", "b", "a"])
@@ -198,7 +200,7 @@ def test_a_worker_with_an_old_file_refuses(fleet: Fleet, rows: psycopg.Connectio
     assert answer["predictions"] == {"churn": {"definition": old.prediction().definition_hash, "version": ""}}
 
 
-def test_failed_rows_are_tried_again(fleet: Fleet, rows: psycopg.Connection, scorer: Scorer) -> None:
+def test_failed_rows_are_tried_again(fleet: Fleet, rows: Session, scorer: Scorer) -> None:
     apply(fleet)
     add_items(rows, 20)
     scorer.poison = {7}
@@ -207,12 +209,13 @@ def test_failed_rows_are_tried_again(fleet: Fleet, rows: psycopg.Connection, sco
     assert states(rows) == {RowState.SCORED: 19, RowState.FAILED: 1}
     scorer.poison = set()
     assert send(fleet, "retry").get(timeout=10)["retried"] == 0
-    rows.execute("UPDATE rowscore.failure SET next_retry_at = clock_timestamp()")
+    rows.execute(f"UPDATE {own(rows, 'failure')} SET next_retry_at = {ago(rows, 0)}")
     assert send(fleet, "retry").get(timeout=10)["retried"] == 1
     eventually(lambda: all_scored(rows, 20), "the row scored")
 
 
-def test_flower_shows_what_a_drain_does(fleet: Fleet, rows: psycopg.Connection, scorer: Scorer) -> None:
+@MESSAGES
+def test_flower_shows_what_a_drain_does(fleet: Fleet, rows: Session, scorer: Scorer) -> None:
     apply(fleet, max_rows_per_claim=10)
     add_items(rows, 40)
     flower = fleet.flower(port=free_port())
@@ -231,8 +234,9 @@ def test_flower_shows_what_a_drain_does(fleet: Fleet, rows: psycopg.Connection, 
     assert flower.get(f"task/result/{result.id}")["result"]["scored"] == 40
 
 
+@MESSAGES
 def test_a_worker_outlives_its_broker(
-    tmp_path: Path, database_url: str, rows: psycopg.Connection, scorer: Scorer
+    tmp_path: Path, database_url: str, rows: Session, scorer: Scorer
 ) -> None:
     with RedisServer(tmp_path / "redis") as broker, ExitStack() as stack:
         fleet = Fleet(stack, tmp_path, database_url, broker.url(), scorer.url)

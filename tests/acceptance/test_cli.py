@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,15 +15,18 @@ import pytest
 
 from tests.conftest import Connect
 from tests.support.cli import Cli
+from tests.support.databases import Session, columns_of, is_postgresql, one, quote, schema_of
 from tests.support.deadlines import eventually
-from tests.support.predictions import add_items, states
+from tests.support.predictions import add_items, fail_at, states
 from tests.support.scorer import Scorer
 from worker.cli import app, run
-from worker.demo.servers import PostgresServer, python_path
+from worker.demo.servers import python_path
 from worker.states import RowState
 
+CONFORMANCE = True
 COMMANDS = [
-    "apply", "backfill", "demo", "doctor", "explain", "failures", "init", "remove", "run", "sql", "status",
+    "apply", "backfill", "demo", "doctor", "explain", "failures", "init", "pause", "remove", "resume", "run", "sql",
+    "status", "tune",
 ]  # fmt: skip
 SLOW = {"concurrency": 1, "max_rows_per_batch": 50, "max_rows_per_claim": 200, "lease_time": "1s"}
 
@@ -68,11 +73,12 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 # --- from apply to remove ---------------------------------------------------------------------------------
 
 
-def test_the_whole_way(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+def test_the_whole_way(cli: Cli, rows: Session) -> None:
     applied = cli.run("apply").out
-    assert "add churn_state, p, churn_scored_at to public.items" in applied
-    assert "churn is applied to public.items" in applied
-    assert cli.call("apply", "churn").out == "churn is applied to public.items: nothing to do.\n"
+    table = f"{schema_of(rows)}.items"
+    assert f"add churn_state, p, churn_scored_at to {table}" in applied
+    assert f"churn is applied to {table}" in applied
+    assert cli.call("apply", "churn").out == f"churn is applied to {table}: nothing to do.\n"
     assert states(rows) == {RowState.EXISTING: 1000}
     add_items(rows, 500)
     assert "500 rows scored" in cli.run("run").out
@@ -86,7 +92,43 @@ def test_the_whole_way(cli: Cli, rows: psycopg.Connection[Any]) -> None:
     assert rows.execute("SELECT count(p) FROM items").fetchone() == (1500,), "predictions are kept"
 
 
-def test_json_is_one_document(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+def test_from_init_over_failures_to_doctor(cli: Cli, rows: Session) -> None:
+    (cli.folder / "rowscore.toml").unlink()
+    cli.call("init")
+    written = tomllib.loads((cli.folder / "rowscore.toml").read_text())["predictions"]["predict"]
+    assert written["model"] == {"sql": "predict"}
+    kind = "double precision" if is_postgresql(rows) else "double"
+    assert written["outputs"] == {"predict_prediction": kind}
+    cli.configure()
+    assert "not yet" in cli.call("doctor").out
+    assert "churn is applied" in cli.call("apply").out
+    add_items(rows, 500)
+    fail_at(rows, 7)
+    out = cli.call("run").out
+    assert "499 rows scored" in out
+    assert "1 failed" in out
+    assert "a = 7 is poison" in cli.call("failures").out
+    (failure,) = cli.call("failures", "--json").document["failures"]
+    assert (failure["key"], failure["attempts"]) == (["1007"], 1)
+    assert failure["last_failed_at"].endswith("+00:00")
+    fail_at(rows, -1)
+    assert "1 row waits" in cli.call("failures", "--retry").out
+    cli.call("run")
+    assert "backfill finished: 1,000 rows scored" in cli.call("backfill").out
+    assert states(rows) == {RowState.SCORED.value: 1500}
+    (status,) = cli.call("status", "--json").document["predictions"]
+    assert status["rows"]["scored"] == 1500
+    assert status["definition"]["applied_at"].endswith("+00:00")
+    assert "1,500 scored" in cli.call("status").out
+    assert "batch mode: no" in cli.call("explain").out
+    assert "0 failures" in cli.call("doctor").out
+    if is_postgresql(rows):
+        return
+    assert "FORCE INDEX (`rowscore_churn_pending`)" in cli.call("sql", "score_rows").out
+    assert "try_delete" in cli.call("sql").out, "the statements of the configured database are listed"
+
+
+def test_json_is_one_document(cli: Cli, rows: Session) -> None:
     assert len(cli.call("apply", "--dry-run", "--json").document["changes"]) == 6
     assert cli.call("apply", "--json").document["dry_run"] is False
     add_items(rows, 10)
@@ -108,29 +150,26 @@ def test_json_is_one_document(cli: Cli, rows: psycopg.Connection[Any]) -> None:
     assert len(cli.call("remove", "--yes", "--json").document["changes"]) > 3
 
 
-def test_psql_runs_what_a_dry_run_prints(
-    cli: Cli, postgres: PostgresServer, database_url: str, rows: psycopg.Connection[Any]
-) -> None:
-    def psql(script: str) -> None:
-        words = [
-            postgres.programs / "psql",
-            "--no-psqlrc",
-            "--quiet",
-            "--set",
-            "ON_ERROR_STOP=1",
-            database_url,
-        ]
-        done = subprocess.run(words, input=script, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stderr
-
+def test_a_dry_run_prints_what_can_be_run_by_hand(cli: Cli, rows: Session) -> None:
     before = cli.call("remove", "--dry-run").out
     assert before == "-- rowscore remove churn: nothing to do\n"
     script = cli.call("apply", "--dry-run").out
-    assert rows.execute("SELECT to_regnamespace('rowscore')").fetchone() == (None,), "nothing was changed"
-    psql(script)
+    assert columns_of(rows, "items") == ["id", "a", "b", "note"], "nothing was changed"
+    by_hand(rows, script)
     assert "nothing to do" in cli.call("apply").out
-    psql(cli.call("remove", "--dry-run", "--drop-outputs").out)
+    by_hand(rows, cli.call("remove", "--dry-run", "--drop-outputs").out)
     assert "nothing to do" in cli.call("remove", "--yes").out
+
+
+def by_hand(rows: Session, script: str) -> None:
+    """As the DBA runs it, with psql; where MySQL's client is not at hand, as one text with its comments."""
+    if not isinstance(rows, psycopg.Connection):
+        rows.execute(script)
+        return
+    programs = Path(one(rows, "SELECT setting FROM pg_config WHERE name = 'BINDIR'"))
+    words = [programs / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", rows.info.dsn]
+    done = subprocess.run(words, input=script, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_global_options_may_stand_anywhere(cli: Cli) -> None:
@@ -145,7 +184,7 @@ def test_global_options_may_stand_anywhere(cli: Cli) -> None:
     cli.run("status", ROWSCORE_CONFIG="other.toml")
 
 
-def test_failures_are_listed_and_retried(cli: Cli, rows: psycopg.Connection[Any], scorer: Scorer) -> None:
+def test_failures_are_listed_and_retried(cli: Cli, rows: Session, scorer: Scorer) -> None:
     over_http(cli, scorer)
     cli.call("apply")
     scorer.poison = {1003}
@@ -164,28 +203,27 @@ def test_failures_are_listed_and_retried(cli: Cli, rows: psycopg.Connection[Any]
     assert cli.call("failures").out == "churn: no row has failed.\n"
 
 
-def test_a_run_does_not_wait_for_rows_that_others_hold(
-    cli: Cli, rows: psycopg.Connection[Any], connect: Connect
-) -> None:
+def test_a_run_does_not_wait_for_rows_that_others_hold(cli: Cli, rows: Session, connect: Connect) -> None:
     cli.call("apply")
     add_items(rows, 3)
-    holder = connect()
-    with holder.transaction():
-        holder.execute("SELECT FROM items WHERE id = 1002 FOR UPDATE")
-        ended = cli.call("run")
-        assert "2 rows scored" in ended.out
-        assert "held by other sessions" in ended.out
+    holder = connect(autocommit=False)
+    holder.execute("SELECT id FROM items WHERE id = 1002 FOR UPDATE")
+    ended = cli.call("run")
+    assert "2 rows scored" in ended.out
+    assert "held by other sessions" in ended.out
+    holder.rollback()
     assert "1 row scored" in cli.call("run").out
 
 
-def test_sql_lists_the_statements_and_renders_each(cli: Cli) -> None:
+def test_sql_lists_the_statements_and_renders_each(cli: Cli, rows: Session) -> None:
     listed = cli.call("sql", "--json").document
     assert listed["write_rows"].startswith("The guarded write")
     assert (
         "there is no statement 'write_row'; did you mean write_rows"
         in cli.call("sql", "write_row", status=2).err
     )
-    assert '"public"."items"' in cli.call("sql", "write_rows").out
+    target = f"{quote(rows, schema_of(rows))}.{quote(rows, 'items')}"
+    assert target in cli.call("sql", "write_rows").out
     assert "apply --dry-run" in cli.call("sql", "drop_view").out
     for name in ("probe_window", "first_claimable", "read_rows", "score_rows", "count_pending"):
         assert "{" not in cli.call("sql", name).out, f"{name} is rendered"
@@ -203,7 +241,7 @@ def in_the_middle(scorer: Scorer) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_backfill_that_is_stopped_goes_on(
-    cli: Cli, rows: psycopg.Connection[Any], scorer: Scorer, number: signal.Signals
+    cli: Cli, rows: Session, scorer: Scorer, number: signal.Signals
 ) -> None:
     over_http(cli, scorer)
     scorer.delay = 0.02
@@ -226,7 +264,7 @@ def test_a_backfill_that_is_stopped_goes_on(
     assert set(scorer.scored.values()) == {1}, "each row was paid for once"
 
 
-def test_a_backfill_that_is_killed_goes_on(cli: Cli, rows: psycopg.Connection[Any], scorer: Scorer) -> None:
+def test_a_backfill_that_is_killed_goes_on(cli: Cli, rows: Session, scorer: Scorer) -> None:
     over_http(cli, scorer)
     scorer.delay = 0.02
     cli.call("apply")
@@ -244,7 +282,7 @@ def test_a_backfill_that_is_killed_goes_on(cli: Cli, rows: psycopg.Connection[An
     assert 0 < len(twice) <= SLOW["max_rows_per_claim"], "the batch in flight is paid for again, nothing else"
 
 
-def test_a_run_keeps_looking_and_ends_when_told(cli: Cli, rows: psycopg.Connection[Any]) -> None:
+def test_a_run_keeps_looking_and_ends_when_told(cli: Cli, rows: Session) -> None:
     cli.call("apply")
     with cli.started("run", "--for", "60s", "--json") as running:
         for number in (1, 2):
@@ -257,17 +295,18 @@ def test_a_run_keeps_looking_and_ends_when_told(cli: Cli, rows: psycopg.Connecti
     assert (summary["scored"], summary["interrupted"]) == (20, True)
 
 
-def test_ctrl_c_elsewhere_is_one_line(cli: Cli, rows: psycopg.Connection[Any]) -> None:
-    with rows.transaction():
-        rows.execute("LOCK TABLE items")
-        with cli.started("status") as running:
-            blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass"
-            watcher = rows  # the same transaction sees pg_locks as it is now
-            eventually(
-                lambda: watcher.execute(blocked).fetchone() != (0,), "a status that waits for the table"
-            )
-            running.tell(signal.SIGINT)
-            ended = running.end()
+def test_ctrl_c_elsewhere_is_one_line(cli: Cli, rows: Session, connect: Connect) -> None:
+    holder = connect(autocommit=not is_postgresql(rows))
+    holder.execute("LOCK TABLE items" if is_postgresql(rows) else "LOCK TABLES items WRITE")
+    blocked = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass"
+        if is_postgresql(rows)
+        else "SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE '%metadata lock%'"
+    )
+    with cli.started("status") as running:
+        eventually(lambda: one(rows, blocked), "a status that waits for the table")
+        running.tell(signal.SIGINT)
+        ended = running.end()
     assert (ended.status, ended.out, ended.err) == (130, "", "rowscore: interrupted\n")
 
 

@@ -14,7 +14,7 @@ from worker.demo.connections import MySQLConnection
 from worker.demo.installs import Install, mariadb_install, mysql_install
 from worker.demo.mysql import FAST_SETTINGS, MySQLServer
 
-OWN = ("batch", "learned", "circuit", "failure", "lease", "run", "prediction", "alembic_version")
+OWN = ("throttle", "batch", "learned", "circuit", "failure", "lease", "run", "prediction", "alembic_version")
 
 
 class MariaDB(Subject):

@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 
 from tests.docs import program
 from tests.docs.documents import ROOT, Code, Document
-from worker.config import parse_configuration, parse_duration
+from worker.config import parse_configuration
 from worker.errors import ConfigurationError
+from worker.sections import parse_duration
 from worker.states import ROW_TRANSITIONS
 
 Documents = Mapping[str, Document]

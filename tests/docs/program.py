@@ -24,6 +24,7 @@ from worker.config import (
     SqlModel,
     Version,
 )
+from worker.limits import Throttle
 
 OWN = ("docker", "docs", "schedules", "sql", "tasks", "tests", "worker")  # folders at the top
 _NOT_KEYS = {"path", "predictions", "kind"}  # set by the program, or a table's own name
@@ -47,6 +48,7 @@ def keys() -> dict[str, FieldInfo]:
     }
     found |= {f"inputs.{name}": info for name, info in _fields(Input).items()}
     found |= {f"version.{name}": info for name, info in _fields(Version).items()}
+    found |= {f"throttle.{name}": info for name, info in _fields(Throttle).items()}
     for kind in (SqlModel, HttpModel, PythonModel):
         found |= {f"model.{name}": info for name, info in _fields(kind).items()}
     for service in (SageMakerEndpoint, ComprehendSentiment, BedrockEmbeddings, BedrockModel):

@@ -1,27 +1,35 @@
-"""`apply` on real tables: what it makes, what it leaves alone, and that it can stop anywhere and be run
-again.
-"""
+"""`apply` on real tables: what it makes, what it leaves alone, and that it can stop anywhere and be run again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.conftest import Connect
-from tests.support.applied import (
-    catalogue,
-    make_items,
+from tests.support.applied import add_partition, make_items, partition_items, resolved
+from tests.support.catalogue import catalogue, described, storage
+from tests.support.databases import (
+    another_schema,
+    columns_of,
+    dialect,
+    each,
+    is_postgresql,
     one,
-    partition_items,
-    resolved,
+    quote,
+    schema_of,
 )
-from worker.apply import apply, drift
+from tests.support.predictions import states
+from worker.apply import apply, drift, remove
 from worker.changes import Change
 from worker.database import Database
-from worker.errors import ConfigurationError, MissingObjectError, RefusedError
+from worker.errors import MissingObjectError, RefusedError
+from worker.states import RowState
 
-CURRENT = "SELECT churn_state, count(*) FROM items GROUP BY 1 ORDER BY 1"
+CONFORMANCE = True
+PENDING, EXISTING = RowState.PENDING.value, RowState.EXISTING.value
 
 
 def test_rows_from_before_are_existing_and_new_ones_pending_without_a_rewrite(
@@ -29,13 +37,11 @@ def test_rows_from_before_are_existing_and_new_ones_pending_without_a_rewrite(
 ) -> None:
     connection = connect()
     make_items(connection, 100)
-    before = one(connection, "SELECT pg_relation_filenode('items')")
+    before = storage(connection)
     apply(database, resolved(database))
-    connection.execute("INSERT INTO items VALUES (1000, 1, 1)")
-    assert connection.execute(CURRENT).fetchall() == [(0, 1), (4, 100)]
-    assert one(connection, "SELECT pg_relation_filenode('items')") == before
-    missing = "SELECT attmissingval::text FROM pg_attribute WHERE attname = 'churn_state' AND atthasmissing"
-    assert one(connection, missing) == "{4}"  # the catalogue's default, not one in every row
+    connection.execute("INSERT INTO items (id, a, b) VALUES (1000, 1, 1)")
+    assert states(connection) == {PENDING: 1, EXISTING: 100}
+    assert storage(connection) == before
 
 
 def test_a_second_time_changes_nothing(connect: Connect, database: Database) -> None:
@@ -53,6 +59,9 @@ def test_a_second_time_changes_nothing(connect: Connect, database: Database) -> 
         assert drift(transaction, wanted) == []
 
 
+ODD_EXPRESSION = {"postgresql": r"note || ':x %s %% \ '''", "mysql": r"CONCAT(note, ':x %s %% \\ \'')"}
+
+
 def test_a_dry_run_changes_nothing_and_its_sql_by_hand_does_the_same(
     connect: Connect, database: Database
 ) -> None:
@@ -60,8 +69,8 @@ def test_a_dry_run_changes_nothing_and_its_sql_by_hand_does_the_same(
     make_items(connection, 3)
     wanted = resolved(
         database,
-        inputs=["a", {"name": "t", "sql": r"note || ':x %s %% \ '''"}],
-        outputs={"p": "double precision", "Label": "text"},
+        inputs=["a", {"name": "t", "sql": ODD_EXPRESSION[dialect(connection)]}],
+        outputs={"p": "double precision", "Label": "varchar(20)"},
         version={"column": "model", "value": r"\'v"},
     )
     untouched = catalogue(connection)
@@ -73,72 +82,101 @@ def test_a_dry_run_changes_nothing_and_its_sql_by_hand_does_the_same(
         connection.execute(change.script)
     by_hand = catalogue(connection)
     assert apply(database, wanted) == []
-    connection.execute("DROP SCHEMA rowscore CASCADE")
-    connection.execute("DROP TABLE items CASCADE")
+    remove(database, wanted, drop_outputs=True)
+    connection.execute("DROP TABLE items")
     make_items(connection, 3)
     assert apply(database, wanted) == planned
     assert catalogue(connection) == by_hand
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("Sales Dept", 'Order "x" %s :y \'', "select", "user"),
-        ("public", "größe", "Schlüssel ä", "états " * 8),
-        ("a.b", "t.u", "Key", "$rowscore$"),
+# A schema, a table, its key, an input, and the state.
+NAMES = {
+    "postgresql": [
+        ("Sales Dept", 'Order "x" %s :y \'', "select", "In Put", "user"),
+        ("public", "größe", "Schlüssel ä", "group", "états " * 8),
+        ("a.b", "t.u", "Key", "$x$", "$rowscore$"),
     ],
-)
-def test_names_of_any_kind(connect: Connect, database: Database, names: tuple[str, str, str, str]) -> None:
+    "mysql": [
+        (" other `db`", 'Order "x" %s :y \' ` `', "select", "user", "group"),
+        ("", "größe", "Schlüssel ä", "日本", "états " * 7 + "é"),
+        (".b", "t.u", "Key", "$x$", "$rowscore$"),
+    ],
+}
+
+
+@each("schema, table, key, value, state", NAMES)
+def test_names_of_any_kind(
+    *, connect: Connect, database: Database, schema: str, table: str, key: str, value: str, state: str
+) -> None:
     connection = connect()
-    schema, table, key, state = names
+    own = schema_of(connection)
+    schema = schema if is_postgresql(connection) else own + schema
 
-    def quoted(name: str) -> str:
-        return '"' + name.replace('"', '""') + '"'
+    def written(name: str) -> str:
+        return '"' + name.replace('"', '""') + '"'  # as the configuration has it, whatever the database
 
-    target = f"{quoted(schema)}.{quoted(table)}"
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
-    connection.execute(f"CREATE TABLE {target} ({quoted(key)} uuid PRIMARY KEY, {quoted('In Put')} text)")
-    connection.execute(f"INSERT INTO {target} VALUES (gen_random_uuid(), 'x')")
-    wanted = resolved(
-        database,
-        table=target,
-        inputs=["In Put"],
-        outputs={'Out %s "q"': "integer[]"},
-        state=state,
-        view=f"{quoted(schema)}.{quoted('V :v %')}",
-    )
-    assert apply(database, wanted)
-    assert apply(database, wanted) == []
-    connection.execute(f"UPDATE {target} SET {quoted('In Put')} = 'y'")
-    assert one(connection, f"SELECT prediction_state FROM {quoted(schema)}.{quoted('V :v %')}") == "pending"
+    with ExitStack() as stack:
+        if schema != own:
+            stack.enter_context(another_schema(connection, schema))
+        target = f"{quote(connection, schema)}.{quote(connection, table)}"
+        view = f"{quote(connection, schema)}.{quote(connection, 'V :v % `')}"
+        connection.execute(
+            f"CREATE TABLE {target} ({quote(connection, key)} varchar(36) PRIMARY KEY, "
+            f"{quote(connection, value)} varchar(20))"
+        )
+        connection.execute(f"INSERT INTO {target} VALUES ('1', 'x')")
+        before = catalogue(connection)
+        wanted = resolved(
+            database,
+            table=f"{written(schema)}.{written(table)}",
+            inputs=[value],
+            outputs={'Out %s "q" `q`': "json"},
+            state=state,
+            view=f"{written(schema)}.{written('V :v % `')}",
+        )
+        assert apply(database, wanted)
+        assert apply(database, wanted) == []
+        connection.execute(f"UPDATE {target} SET {quote(connection, value)} = 'y'")
+        assert one(connection, f"SELECT prediction_state FROM {view}") == "pending"
+        remove(database, wanted, drop_outputs=True)
+        assert catalogue(connection) == before
 
 
-SCALARS = [
-    "smallint", "integer", "bigint", "real", "double precision", "numeric", "numeric(10,2)", "boolean",
-    "text", "varchar(10)", "character(3)", "uuid", "date", "timestamp", "timestamptz(3)", "interval",
-    "bytea", "json", "jsonb", "inet", "point", "tsvector", "int4range", "float8[]", "text[]",
-    "numeric(5,1)[]", "vector(3)", "halfvec(2)", "time with time zone", "money", "float8",
-    "INT -- a comment",
-]  # fmt: skip
+TYPES = {
+    "postgresql": [
+        "smallint", "integer", "bigint", "real", "double precision", "numeric", "numeric(10,2)", "boolean",
+        "text", "varchar(10)", "character(3)", "uuid", "date", "timestamp", "timestamptz(3)", "interval",
+        "bytea", "json", "jsonb", "inet", "point", "tsvector", "int4range", "float8[]", "text[]",
+        "numeric(5,1)[]", "vector(3)", "halfvec(2)", "time with time zone", "money", "float8",
+        "INT -- a comment",
+    ],
+    "mysql": [
+        "tinyint", "smallint unsigned", "int", "integer", "bigint", "float", "double", "double precision", "real",
+        "numeric", "decimal(10,2)", "boolean", "bool", "text", "mediumtext", "varchar(10)", "char(3)", "date",
+        "datetime(3)", "timestamp", "time", "year", "json", "blob", "varbinary(16)", "bit(3)", "enum('Yes','it''s')",
+        "varchar(5) character set latin1",
+    ],
+}  # fmt: skip
 
 
 def test_every_type_of_output_is_a_column_that_is_null(connect: Connect, database: Database) -> None:
     connection = connect()
-    connection.execute("CREATE EXTENSION vector")
     make_items(connection, 1)
-    outputs = {f"o{number}": kind for number, kind in enumerate(SCALARS)}
+    if is_postgresql(connection):
+        connection.execute("CREATE EXTENSION vector")
+    outputs = {f"o{number}": kind for number, kind in enumerate(TYPES[dialect(connection)])}
     wanted = resolved(database, outputs=outputs)
-    before = one(connection, "SELECT pg_relation_filenode('items')")
+    before = storage(connection)
     apply(database, wanted)
     assert apply(database, wanted) == []
-    assert one(connection, "SELECT pg_relation_filenode('items')") == before
+    assert storage(connection) == before
+    connection.execute("UPDATE items SET note = 'touched'")
     row = connection.execute(f"SELECT {', '.join(outputs)} FROM items_scored").fetchone()
-    assert row == (None,) * len(SCALARS)
+    assert row == (None,) * len(outputs)
 
 
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [
+NO_TYPES = {
+    "postgresql": [
         ("serial", MissingObjectError),
         ("strict_text", RefusedError),
         ("above", RefusedError),
@@ -146,15 +184,26 @@ def test_every_type_of_output_is_a_column_that_is_null(connect: Connect, databas
         ("double precision DEFAULT random()", Exception),
         ("integer, ADD COLUMN x integer", Exception),
     ],
-)
-def test_types_that_would_rewrite_the_table_are_refused(
+    "mysql": [
+        ("serial", MissingObjectError),
+        ("nonsense", MissingObjectError),
+        ("double DEFAULT 1", MissingObjectError),
+        ("varchar(10) DEFAULT 'x'", MissingObjectError),
+        ("int, ADD COLUMN x int", MissingObjectError),
+    ],
+}
+
+
+@each("kind, error", NO_TYPES)
+def test_what_is_no_type_or_would_rewrite_the_table_is_refused(
     connect: Connect, database: Database, kind: str, error: type[Exception]
 ) -> None:
     connection = connect()
     make_items(connection, 1)
-    connection.execute("CREATE DOMAIN strict_text AS text CHECK (value <> '')")
-    connection.execute("CREATE DOMAIN above AS strict_text")
-    connection.execute("CREATE DOMAIN filled AS double precision DEFAULT random()")
+    if is_postgresql(connection):
+        connection.execute("CREATE DOMAIN strict_text AS text CHECK (value <> '')")
+        connection.execute("CREATE DOMAIN above AS strict_text")
+        connection.execute("CREATE DOMAIN filled AS double precision DEFAULT random()")
     before = catalogue(connection)
     with pytest.raises(error):
         apply(database, resolved(database, outputs={"p": kind}))
@@ -165,72 +214,96 @@ def test_a_column_that_was_there_keeps_its_values_type_and_comment(
     connect: Connect, database: Database
 ) -> None:
     connection = connect()
-    make_items(connection, 2)
-    connection.execute("ALTER TABLE items ADD COLUMN p real")
-    connection.execute("COMMENT ON COLUMN items.p IS 'ours since 1999'")
+    if is_postgresql(connection):
+        make_items(connection, 2, ", p real")
+        connection.execute("COMMENT ON COLUMN items.p IS 'ours since 1999'")
+    else:
+        make_items(connection, 2, ", p float COMMENT 'ours since 1999'")
+    connection.execute("CREATE INDEX mine ON items (p)")
     connection.execute("UPDATE items SET p = 0.5")
-    connection.execute("CREATE INDEX ON items (p)")
+    before, column = catalogue(connection), described(connection, "p")
     apply(database, resolved(database))
     assert connection.execute("SELECT DISTINCT p FROM items").fetchall() == [(0.5,)]
-    described = "SELECT format_type(atttypid, -1), col_description(attrelid, attnum) FROM pg_attribute "
-    described += "WHERE attrelid = 'items'::regclass AND attname = 'p'"
-    assert connection.execute(described).fetchall() == [("real", "ours since 1999")]
+    assert described(connection, "p") == column
+    assert column[1] == "ours since 1999"
+    remove(database, resolved(database), drop_outputs=True)
+    assert catalogue(connection) == before
 
 
-def test_an_index_that_a_crash_left_invalid_is_built_anew(connect: Connect, database: Database) -> None:
+@pytest.mark.parametrize("over", ["(churn_state, b)", "(id, churn_state)", "(churn_state, id, note)"])
+def test_an_index_over_other_columns_is_built_anew(connect: Connect, database: Database, over: str) -> None:
     connection = connect()
     make_items(connection, 2)
     wanted = resolved(database)
     apply(database, wanted)
     before = catalogue(connection)
-    connection.execute(
-        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rowscore_churn_pending'::regclass"
-    )
+    if is_postgresql(connection):
+        connection.execute("DROP INDEX rowscore_churn_pending")
+        connection.execute(f"CREATE INDEX rowscore_churn_pending ON items {over} WHERE churn_state = 0")
+    else:
+        connection.execute("DROP INDEX rowscore_churn_pending ON items")
+        connection.execute(f"CREATE INDEX rowscore_churn_pending ON items {over.replace('note', 'note(3)')}")
     titles = [change.title.split()[0] for change in apply(database, wanted)]
     assert titles == ["drop", "build"]
     assert catalogue(connection) == before
 
 
-def test_an_index_over_another_key_is_built_anew(connect: Connect, database: Database) -> None:
+def test_another_key_makes_another_index(connect: Connect, database: Database) -> None:
     connection = connect()
-    make_items(connection, 2)
-    connection.execute("ALTER TABLE items ALTER COLUMN b SET NOT NULL")
-    connection.execute("UPDATE items SET b = id")
-    connection.execute("ALTER TABLE items ADD UNIQUE (b)")
+    make_items(connection, 2, ", code integer")
+    connection.execute("UPDATE items SET code = id")
+    connection.execute(
+        "ALTER TABLE items ALTER COLUMN code SET NOT NULL, ADD UNIQUE (code)"
+        if is_postgresql(connection)
+        else "ALTER TABLE items MODIFY COLUMN code integer NOT NULL, ADD UNIQUE (code)"
+    )
     apply(database, resolved(database))
-    apply(database, resolved(database, key="b"))
-    definition = one(connection, "SELECT pg_get_indexdef('rowscore_churn_pending'::regclass)")
-    assert definition.endswith("USING btree (churn_state, b NULLS FIRST) WHERE (churn_state = 0)")
+    apply(database, resolved(database, key="code"))
+    definition = str(
+        one(connection, "SELECT pg_get_indexdef('rowscore_churn_pending'::regclass)")
+        if is_postgresql(connection)
+        else catalogue(connection)["items"]
+    )
+    expected = "(churn_state, code NULLS FIRST)" if is_postgresql(connection) else "(`churn_state`,`code`)"
+    assert expected in definition
+    assert apply(database, resolved(database, key="code")) == []
 
 
 class CrashError(Exception):
     """The process dies between two steps."""
 
 
+def crash_at(step: int) -> Callable[[Change], None]:
+    """Dies before the step of that number."""
+    seen: list[Change] = []
+
+    def told(change: Change) -> None:
+        seen.append(change)
+        if len(seen) == step:
+            raise CrashError
+
+    return told
+
+
 @pytest.mark.parametrize("partitioned", [False, True])
-def test_a_crash_before_any_step_is_mended_by_the_next_run(
+def test_a_crash_before_any_change_is_mended_by_the_next_run(
     connect: Connect, database: Database, partitioned: bool
 ) -> None:
+    """Of `apply`, and then of `remove`."""
     connection = connect()
     partition_items(connection) if partitioned else make_items(connection, 5)
+    before = catalogue(connection)
     wanted = resolved(database)
-    steps = len(apply(database, wanted, dry_run=True))
-
-    def crash_at(step: int) -> Any:
-        seen: list[Change] = []
-
-        def told(change: Change) -> None:
-            seen.append(change)
-            if len(seen) == step:
-                raise CrashError
-
-        return told
-
-    for _ in range(steps - 1):  # one step further each time
+    for _ in range(len(apply(database, wanted, dry_run=True)) - 1):  # one step further each time
         with pytest.raises(CrashError):
             apply(database, wanted, on_change=crash_at(2))
     assert len(apply(database, wanted)) == 1
     assert apply(database, wanted) == []
+    for _ in range(len(remove(database, wanted, drop_outputs=True, dry_run=True)) - 1):
+        with pytest.raises(CrashError):
+            remove(database, wanted, drop_outputs=True, on_change=crash_at(2))
+    remove(database, wanted, drop_outputs=True)
+    assert catalogue(connection) == before
 
 
 def test_partitions_of_two_levels_and_one_that_comes_later(connect: Connect, database: Database) -> None:
@@ -238,51 +311,45 @@ def test_partitions_of_two_levels_and_one_that_comes_later(connect: Connect, dat
     partition_items(connection)
     wanted = resolved(database)
     apply(database, wanted)
-    assert one(
-        connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'rowscore_churn_pending'::regclass"
-    )
-    connection.execute("CREATE TABLE items_3 PARTITION OF items FOR VALUES FROM (200) TO (300)")
-    connection.execute("CREATE TABLE loose (LIKE items INCLUDING DEFAULTS)")
-    connection.execute("ALTER TABLE items ATTACH PARTITION loose FOR VALUES FROM (300) TO (400)")
+    add_partition(connection)
     assert apply(database, wanted) == []
-    connection.execute("INSERT INTO items (id, a, b) VALUES (120, 1, 1), (250, 1, 1), (350, 1, 1)")
-    assert connection.execute(CURRENT).fetchall() == [(0, 3), (4, 100)]
-    plan = connection.execute(
-        "SET enable_seqscan = off; EXPLAIN SELECT id FROM items WHERE churn_state = 0 ORDER BY id LIMIT 5"
-    )
-    assert plan.nextset()
-    assert "Seq Scan" not in str(plan.fetchall())
+    connection.execute("INSERT INTO items (id, a, b) VALUES (120, 1, 9), (250, 1, 1)")
+    assert states(connection) == {PENDING: 2, EXISTING: 100}
+    connection.execute("UPDATE items SET churn_state = 1")
+    connection.execute("UPDATE items SET a = 7 WHERE id IN (60, 250)")
+    assert states(connection) == {PENDING: 2, RowState.SCORED.value: 100}
 
 
-def test_a_partition_attached_by_hand_while_an_index_is_unfinished(
-    connect: Connect, database: Database
-) -> None:
+def test_another_prediction_and_another_table(connect: Connect, database: Database) -> None:
     connection = connect()
-    partition_items(connection)
-    wanted = resolved(database)
-    apply(database, wanted)
-    connection.execute("DROP INDEX rowscore_churn_pending")  # takes all parts along
-    connection.execute("CREATE INDEX rowscore_churn_pending ON ONLY items (id, b) WHERE churn_state = 0")
-    apply(database, wanted)
-    assert one(
-        connection,
-        "SELECT bool_and(indisvalid) FROM pg_index WHERE pg_get_expr(indpred, indrelid) IS NOT NULL",
-    )
-
-
-def test_a_copy_of_the_table_is_never_needed(connect: Connect, database: Database) -> None:
-    make_items(connect(), 1)
-    with pytest.raises(ConfigurationError, match="without copying"):
-        apply(database, resolved(database), allow_copy=True)
-
-
-def test_a_partition_itself_and_inheritance_are_refused(connect: Connect, database: Database) -> None:
-    connection = connect()
-    partition_items(connection)
-    with pytest.raises(RefusedError, match="name the partitioned table"):
-        apply(database, resolved(database, table="items_1"))
+    make_items(connection, 1)
     connection.execute(
-        "CREATE TABLE parent (id int PRIMARY KEY, a int, b int); CREATE TABLE child () INHERITS (parent)"
+        "CREATE TABLE others (LIKE items INCLUDING ALL)"
+        if is_postgresql(connection)
+        else "CREATE TABLE others LIKE items"
     )
-    with pytest.raises(RefusedError, match="INHERITS"):
-        apply(database, resolved(database, table="parent"))
+    apply(database, resolved(database))
+    fraud: dict[str, Any] = {"outputs": {"f": "boolean"}, "view": "fraud_view"}
+    apply(database, resolved(database, "fraud", **fraud))
+    assert apply(database, resolved(database, "fraud", **fraud)) == []
+    with pytest.raises(RefusedError, match="column p is written by prediction churn"):
+        apply(database, resolved(database, "third", view=False))
+    with pytest.raises(RefusedError, match=rf"applied to {schema_of(connection)}\.items"):
+        apply(database, resolved(database, table="others"))
+    old, new = (quote(connection, name) for name in ("churn_state", "s"))
+    with pytest.raises(RefusedError, match=f"RENAME COLUMN {old} TO {new}"):
+        apply(database, resolved(database, state="s"))
+
+
+def test_a_renamed_table_is_followed(connect: Connect, database: Database) -> None:
+    connection = connect()
+    make_items(connection, 1)
+    apply(database, resolved(database))
+    connection.execute("ALTER TABLE items RENAME TO things")
+    made = apply(database, resolved(database, table="things"))
+    assert all("build" not in change.title and "add" not in change.title for change in made)
+    assert apply(database, resolved(database, table="things")) == []
+    assert columns_of(connection, "items_scored") == []
+    connection.execute("UPDATE things SET churn_state = 1")
+    connection.execute("UPDATE things SET a = 7")
+    assert one(connection, "SELECT prediction_state FROM things_scored") == "pending"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Connect
-from tests.support.databases import Session, ago, is_postgresql, own, session, waiting_sessions
+from tests.support.databases import Session, ago, is_postgresql, only, own, session, waiting_sessions
 from tests.support.deadlines import eventually
 from tests.support.dying import children, lease_all
 from tests.support.predictions import (
@@ -33,7 +33,7 @@ from worker.states import RowState, RunKind
 
 PENDING, SCORED = RowState.PENDING.value, RowState.SCORED.value
 CONFORMANCE = True
-POSTGRESQL_ALONE = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+POSTGRESQL_ALONE = only("postgresql")
 
 
 def overlapping(connection: Session) -> int:

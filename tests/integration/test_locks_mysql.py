@@ -1,8 +1,9 @@
-"""What a batch locks in InnoDB: its rows and nothing between them, so that nobody's insert waits."""
+"""What rowscore locks in InnoDB, and that it never queues up for a row that the application holds."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,23 +11,31 @@ from typing import Any
 import pytest
 
 from tests.conftest import Connect
-from tests.support.databases import databases
-from tests.support.predictions import add_items, applied, configuration, make_items, opened
-from worker import rows
+from tests.support.databases import INNODB, Session
+from tests.support.mysql import URL
+from tests.support.predictions import (
+    add_items,
+    add_up,
+    applied,
+    calls,
+    configuration,
+    drain,
+    fail_at,
+    make_items,
+    opened,
+    states,
+)
+from worker import rows, upkeep
 from worker.database import Transaction
+from worker.errors import FailureClass
 from worker.leases import Lease, Window
 from worker.materialisation import Materialisation
+from worker.models.protocol import Batch, RowFailure
 from worker.states import RowState, RunKind
 
+CONFORMANCE = INNODB
 ROWS, BATCH = 2000, 200
 LEASE = Lease(1, RunKind.DRAIN, 1, Window(("1001",), (str(1000 + 2 * BATCH),)), BATCH, 1, 1)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Not for PostgreSQL."""
-    here = [name for name in databases() if name != "postgresql"]
-    if "database_url" in metafunc.fixturenames:
-        metafunc.parametrize("database_url", here, indirect=True)
 
 
 def read(transaction: Transaction, m: Materialisation) -> int:
@@ -46,12 +55,15 @@ def score(transaction: Transaction, m: Materialisation) -> int:
 
 
 def locked_rows(connection: Any, number: int) -> int:
-    """Row locks of the session; innodb_trx would show an old picture to who reads it within 100 ms of another."""
+    """Row locks of the session, which is the only one that holds any.
+
+    innodb_trx would show an old picture to who reads it within 100 ms of another, and MySQL's status no session that
+    only shares rows. data_locks, which MariaDB lacks, at times names another thread for a part of them.
+    """
     if "MariaDB" not in connection.execute("SELECT VERSION()").fetchone()[0]:
         (count,) = connection.execute(
-            """SELECT COUNT(*) FROM performance_schema.data_locks l JOIN performance_schema.threads t USING (thread_id)
-            WHERE t.processlist_id = %s AND l.lock_type = 'RECORD'""",
-            [number],
+            """SELECT COUNT(*) FROM performance_schema.data_locks
+            WHERE object_schema = DATABASE() AND object_name = 'items' AND lock_type = 'RECORD'"""
         ).fetchone()
         return int(count)
     (_, _, status) = connection.execute("SHOW ENGINE INNODB STATUS").fetchone()
@@ -143,3 +155,86 @@ def counters(transaction: Transaction) -> dict[str, int]:
         row[0]: int(row[1])
         for row in transaction.rows("SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler_read%%'")
     }
+
+
+def queued(connection: Session) -> int:
+    """How often any session has queued up for a row, were it for a moment, since the counter was turned on."""
+    connection.execute("SET GLOBAL innodb_monitor_enable = 'lock_rec_lock_waits'")
+    row = connection.execute(
+        "SELECT `count` FROM information_schema.innodb_metrics WHERE name = 'lock_rec_lock_waits'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def hold(holder: Session) -> None:
+    """A transaction of the application's: rows locked, changed, deleted and inserted, and none of it committed."""
+    holder.execute("SELECT id FROM items WHERE id IN (3, 5, 30) FOR UPDATE")
+    holder.execute("UPDATE items SET a = a + 1000 WHERE id = 6")
+    holder.execute("DELETE FROM items WHERE id = 7")
+    holder.execute("INSERT INTO items (id, a, b) VALUES (21, 21, 10)")
+
+
+HELD = {3, 5, 6, 7, 30}
+PENDING, SCORED, FAILED, SKIPPED = (
+    state.value for state in (RowState.PENDING, RowState.SCORED, RowState.FAILED, RowState.SKIPPED)
+)
+
+
+@pytest.mark.skipif(URL in os.environ, reason=f"the server of {URL} is shared, and this counts all its waits")
+@pytest.mark.parametrize(
+    ("way", "held"),
+    [
+        ("update", "before it is read"),
+        ("select", "before it is read"),
+        ("worker", "before it is read"),
+        ("worker", "before it is written"),
+    ],
+)
+def test_it_never_queues_up_for_a_row_of_the_applications(
+    database_url: str, connect: Connect, way: str, held: str
+) -> None:
+    """Who queues up while holding rows may be part of a deadlock. One batch at a time, for workers wait for workers."""
+    application, holder = connect(), connect(autocommit=False)
+    make_items(application)
+    late = held == "before it is written"
+
+    def model(batch: Batch) -> list[Any]:
+        if late and moment:
+            hold(moment.pop())
+        refused = RowFailure(FailureClass.ROW_PERMANENT, "poison")
+        return [refused if row[0] in (3, 13) else add_up(Batch(batch.names, [row]))[0] for row in batch.rows]
+
+    moment: list[Session] = []
+    chosen = {"python": "tests:none"} if way == "worker" else {"sql": "predict", "mode": way}
+    config = configuration(database_url, model=chosen, where="id <> 30 AND id <> 31")
+    with opened(config, model if way == "worker" else None) as engine:
+        applied(engine)
+        add_items(application, 40)
+        fail_at(application, 3, 13)
+        application.execute("DELETE FROM items WHERE id = 21")
+        drain(engine)
+        assert states(application) == {SCORED: 35, FAILED: 2, SKIPPED: 2}
+        assert calls(application) == 0
+        application.execute("UPDATE items SET b = b + 1")
+        application.execute("UPDATE rowscore_run SET pos = NULL")  # one window holds them all
+        before = queued(application)
+        moment.append(holder)
+        if not late:
+            hold(moment.pop())
+        drain(engine, seconds=0)
+        assert queued(application) == before, "by a drain"
+        # A row that the application holds is not skipped, failed or scored; what it deletes is still there.
+        left = {row[0] for row in application.execute("SELECT id FROM items WHERE churn_state = 0")}
+        # Rows that `where` excludes are skipped when the others are read, and around a poison row on the next pass.
+        assert left == {"before it is read": HELD, "before it is written": HELD - {30}}[held] | (
+            {31} if way == "update" else set()
+        )
+        holder.execute("SELECT id FROM items WHERE id = 13 FOR UPDATE")
+        assert upkeep.retry_failures(engine, everything=True) == 0
+        upkeep.prune(engine, keep=0)
+        assert queued(application) == before, "by upkeep"
+        holder.rollback()
+        assert upkeep.retry_failures(engine, everything=True) == 1
+        drain(engine)
+        assert states(application) == {SCORED: 35, FAILED: 2, SKIPPED: 2}

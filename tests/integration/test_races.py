@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.conftest import Connect
-from tests.support.databases import own, waiting_sessions
+from tests.support.databases import only, own, waiting_sessions
 from tests.support.deadlines import eventually
 from tests.support.predictions import (
     Barrier,
@@ -18,11 +18,13 @@ from tests.support.predictions import (
     calls,
     configuration,
     drain,
+    in_the_model,
     make_items,
     opened,
     series,
     states,
 )
+from tests.support.routines import Gate, add_function
 from worker.errors import StaleDefinitionError
 from worker.leases import Lease, Leases
 from worker.models.protocol import Batch
@@ -78,13 +80,11 @@ def test_an_update_of_the_inputs_between_read_and_write_leaves_the_row_pending(
     application = connect()
     make_items(application)
     model = Barrier()
-    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+    with opened(configuration(database_url, **PYTHON), model) as engine:
         applied(engine)
         add_items(application, 10)
-        running = pool.submit(drain, engine, seconds=0.001)
-        assert model.entered.wait(30)
-        application.execute("UPDATE items SET a = 1000 WHERE id = 3")
-        model.released.set()
+        with in_the_model(engine, model, seconds=0.001) as running:
+            application.execute("UPDATE items SET a = 1000 WHERE id = 3")
         summary = running.result()
         assert (summary.scored, summary.lost) == (9, 1)
         assert application.execute("SELECT p, churn_state FROM items WHERE id = 3").fetchone() == (
@@ -105,14 +105,12 @@ def test_an_update_of_the_inputs_that_bypasses_the_trigger_is_caught_by_the_fing
     make_items(application)
     model = Barrier()
     config = configuration(database_url, **PYTHON, on_input_change="ignore")
-    with opened(config, model) as engine, ThreadPoolExecutor(1) as pool:
+    with opened(config, model) as engine:
         applied(engine)
         add_items(application, 5)
-        running = pool.submit(drain, engine, seconds=0.001)
-        assert model.entered.wait(30)
-        application.execute("UPDATE items SET b = 11 WHERE id = 5")
-        application.execute("UPDATE items SET note = 'not an input' WHERE id = 4")
-        model.released.set()
+        with in_the_model(engine, model, seconds=0.001) as running:
+            application.execute("UPDATE items SET b = 11 WHERE id = 5")
+            application.execute("UPDATE items SET note = 'not an input' WHERE id = 4")
         assert running.result().scored == 4
         assert application.execute("SELECT p FROM items WHERE id = 5").fetchone() == (None,)
 
@@ -121,13 +119,11 @@ def test_a_row_deleted_meanwhile_stays_deleted(database_url: str, connect: Conne
     application = connect()
     make_items(application)
     model = Barrier()
-    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+    with opened(configuration(database_url, **PYTHON), model) as engine:
         applied(engine)
         add_items(application, 5)
-        running = pool.submit(drain, engine)
-        assert model.entered.wait(30)
-        application.execute("DELETE FROM items WHERE id = 2")
-        model.released.set()
+        with in_the_model(engine, model) as running:
+            application.execute("DELETE FROM items WHERE id = 2")
         summary = running.result()
         assert (summary.scored, summary.lost) == (4, 1)
         assert application.execute("SELECT count(*) FROM items").fetchone() == (4,)
@@ -139,17 +135,15 @@ def test_a_row_inserted_into_a_live_window_is_scored_on_a_later_pass(
     application = connect()
     make_items(application)
     model = Barrier()
-    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+    with opened(configuration(database_url, **PYTHON), model) as engine:
         applied(engine)
         application.execute(
             f"INSERT INTO items (id, a, b) SELECT 2 * i, 2 * i, 0 FROM {series(application, 1, 10)}"
         )
         late = connect(autocommit=False)
         late.execute("INSERT INTO items (id, a, b) VALUES (7, 7, 0)")
-        running = pool.submit(drain, engine)
-        assert model.entered.wait(30)
-        application.execute("INSERT INTO items (id, a, b) VALUES (5, 5, 0)")
-        model.released.set()
+        with in_the_model(engine, model) as running:
+            application.execute("INSERT INTO items (id, a, b) VALUES (5, 5, 0)")
         assert running.result().scored == 11, "the same drain finds it when it wraps"
         late.commit()
         assert drain(engine).scored == 1, "a low key that committed late is found on the next pass"
@@ -162,15 +156,13 @@ def test_a_write_steps_over_a_row_that_the_application_holds_and_keeps_the_answe
     application = connect()
     make_items(application)
     model = Barrier()
-    with opened(configuration(database_url, **PYTHON), model) as engine, ThreadPoolExecutor(1) as pool:
+    with opened(configuration(database_url, **PYTHON), model) as engine:
         applied(engine)
         add_items(application, 50)
-        running = pool.submit(drain, engine, seconds=0.001)
-        assert model.entered.wait(30)
-        holder = connect(autocommit=False)
-        holder.execute("SELECT id FROM items WHERE id = 25 FOR UPDATE")
-        waiter = connect()
-        model.released.set()
+        with in_the_model(engine, model, seconds=0.001) as running:
+            holder = connect(autocommit=False)
+            holder.execute("SELECT id FROM items WHERE id = 25 FOR UPDATE")
+            waiter = connect()
         summary = running.result()
         assert (summary.scored, summary.lost) == (49, 1)
         assert waiting_sessions(waiter) == 0
@@ -200,17 +192,15 @@ def test_the_window_of_a_dead_worker_is_taken_over_and_its_late_answer_is_still_
     make_items(application)
     frozen = Barrier()
     config = configuration(database_url, **PYTHON)
-    with opened(config, frozen) as one, opened(config, add_up) as two, ThreadPoolExecutor(1) as pool:
+    with opened(config, frozen) as one, opened(config, add_up) as two:
         applied(one)
         add_items(application, 40)
-        running = pool.submit(drain, one, seconds=0.001)
-        assert frozen.entered.wait(30)
-        assert drain(two).scored == 0, "the lease holds"
-        application.execute(f"UPDATE {own(application, 'lease')} SET expires_at = '2020-01-01'")
-        application.execute("UPDATE items SET a = -1 WHERE id = 40")
-        assert drain(two).scored == 40, "taken over"
-        application.execute("UPDATE items SET churn_state = 0, p = NULL WHERE id IN (1, 40)")
-        frozen.released.set()
+        with in_the_model(one, frozen, seconds=0.001) as running:
+            assert drain(two).scored == 0, "the lease holds"
+            application.execute(f"UPDATE {own(application, 'lease')} SET expires_at = '2020-01-01'")
+            application.execute("UPDATE items SET a = -1 WHERE id = 40")
+            assert drain(two).scored == 40, "taken over"
+            application.execute("UPDATE items SET churn_state = 0, p = NULL WHERE id IN (1, 40)")
         summary = running.result()
         assert (summary.scored, summary.lost) == (1, 39), "written only where it is still right"
         rows = application.execute("SELECT id, p FROM items WHERE id IN (1, 40) ORDER BY id").fetchall()
@@ -249,13 +239,11 @@ def test_a_call_that_outlasts_the_lease_is_paid_for_once(
     make_items(application)
     model = Slow(monkeypatch)
     config = configuration(database_url, **PYTHON, lease_time="2s")
-    with opened(config, model) as one, opened(config, add_up) as two, ThreadPoolExecutor(1) as pool:
+    with opened(config, model) as one, opened(config, add_up) as two:
         applied(one)
         add_items(application, 10)
-        running = pool.submit(drain, one)
-        assert model.entered.wait(60)
-        summary = drain(two)
-        model.released.set()
+        with in_the_model(one, model) as running:
+            summary = drain(two)
         assert running.result().scored == 10
         assert summary.calls == 0, "nobody else pays for the rows"
         assert model.outlasted
@@ -269,13 +257,11 @@ def test_a_window_taken_in_advance_that_lapses_during_a_long_call_is_paid_for_on
     make_items(application)
     model = Slow(monkeypatch)
     config = configuration(database_url, **PYTHON, lease_time="2s", max_rows_per_claim=50)
-    with opened(config, model) as one, opened(config, add_up) as two, ThreadPoolExecutor(1) as pool:
+    with opened(config, model) as one, opened(config, add_up) as two:
         applied(one)
         add_items(application, 100)
-        running = pool.submit(drain, one)
-        assert model.entered.wait(60)
-        assert eventually(lambda: drain(two).scored, "a take-over") == 50
-        model.released.set()
+        with in_the_model(one, model) as running:
+            assert eventually(lambda: drain(two).scored, "a take-over") == 50
         assert running.result().scored == 50
     assert sorted(model.rows) == [float(a) for a in range(1, 51)]
     assert states(application) == {SCORED: 100}
@@ -289,13 +275,11 @@ def test_a_frozen_worker_that_wakes_after_a_new_model_version_writes_nothing(
     old = configuration(database_url, **PYTHON, version={"column": "model", "value": "1"})
     new = configuration(database_url, **PYTHON, version={"column": "model", "value": "2"})
     frozen = Barrier()
-    with opened(old, frozen) as one, opened(new, add_up) as two, ThreadPoolExecutor(1) as pool:
+    with opened(old, frozen) as one, opened(new, add_up) as two:
         applied(one)
         add_items(application, 30)
-        running = pool.submit(drain, one, seconds=60)
-        assert frozen.entered.wait(30)
-        applied(two)
-        frozen.released.set()
+        with in_the_model(one, frozen, seconds=60) as running:
+            applied(two)
         summary = running.result()
         assert (summary.scored, summary.ended) == (0, "a newer generation of the prediction began")
         with pytest.raises(StaleDefinitionError, match="model version '1'"):
@@ -305,7 +289,7 @@ def test_a_frozen_worker_that_wakes_after_a_new_model_version_writes_nothing(
         assert application.execute("SELECT DISTINCT model FROM items").fetchall() == [("2",)]
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@only("postgresql")
 def test_child_rows_can_be_inserted_while_a_batch_is_being_written(
     database_url: str, connect: Connect
 ) -> None:
@@ -313,23 +297,17 @@ def test_child_rows_can_be_inserted_while_a_batch_is_being_written(
     application = connect()
     make_items(application)
     application.execute("CREATE TABLE children (item bigint REFERENCES items)")
-    application.execute("SELECT pg_advisory_lock(1)")
-    application.execute(
-        """CREATE OR REPLACE FUNCTION predict(a float8, b int) RETURNS float8 LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM nextval('calls'); PERFORM pg_advisory_lock_shared(1); RETURN a + b; END $$"""
-    )
+    gate = Gate(connect())
+    add_function(application, "predict", "a float8, b int", "a + b", calls=True, before=gate.passage)
     child = connect()
     child.execute("SET lock_timeout = '5s'")
     with opened(configuration(database_url)) as engine, ThreadPoolExecutor(1) as pool:
         applied(engine)
         add_items(application, 10)
         running = pool.submit(drain, engine)
-        while not child.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        ).fetchone()[0]:
-            pass
+        eventually(gate.waiting, "the function")
         child.execute("INSERT INTO children SELECT id FROM items")
-        application.execute("SELECT pg_advisory_unlock(1)")
+        gate.open()
         assert running.result().scored == 10
 
 
@@ -338,15 +316,13 @@ def test_leases_that_are_out_are_never_more_than_workers(database_url: str, conn
     make_items(application)
     model = Barrier()
     config = configuration(database_url, **PYTHON, workers=1)
-    with opened(config, model) as one, opened(config, add_up) as two, ThreadPoolExecutor(1) as pool:
+    with opened(config, model) as one, opened(config, add_up) as two:
         applied(one)
         add_items(application, 10)
-        running = pool.submit(drain, one)
-        assert model.entered.wait(30)
-        summary = drain(two)
-        assert summary.scored == 0
-        assert "which is all that may" in summary.ended
-        model.released.set()
+        with in_the_model(one, model) as running:
+            summary = drain(two)
+            assert summary.scored == 0
+            assert "which is all that may" in summary.ended
         assert running.result().scored == 10
 
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from tests.conftest import Connect
-from tests.support.applied import one, resolved
-from tests.support.databases import Session, own
+from tests.support.applied import resolved
+from tests.support.databases import Session, one, own
 from tests.support.predictions import make_items
 from worker.apply import apply
 from worker.database import Database

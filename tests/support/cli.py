@@ -14,11 +14,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from tests.support.accounts import SECRET
 from tests.support.deadlines import eventually
 from worker.cli import run
 from worker.demo.servers import python_path
 
-SECRET = "s3cret-in-the-url"  # whatever runs, this is never printed
 _SECONDS = 60.0
 
 

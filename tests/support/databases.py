@@ -1,27 +1,56 @@
 """The databases that the conformance suite runs on, and sessions of the application that speak to each alike.
 
-A module of the suite says `CONFORMANCE = True`; its tests then run once for each database. $ROWSCORE_TEST_DATABASES
-names others than the usual ones, separated by commas: postgresql, mariadb, mysql.
+A module of the suite says `CONFORMANCE = True`; its tests then run once for each database. One that is about MySQL and
+MariaDB alone says `CONFORMANCE = INNODB`. $ROWSCORE_TEST_DATABASES names others than the usual databases, separated by
+commas: postgresql, mariadb, mysql.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
 import pymysql
+import pytest
 from pymysql.constants import CLIENT
 from sqlalchemy import make_url
 
+import sql
+
 CHOICE = "ROWSCORE_TEST_DATABASES"
 USUAL = "postgresql,mariadb"
+INNODB = ("mariadb", "mysql")
 
 
 def databases() -> list[str]:
     """The databases of this run."""
     return os.environ.get(CHOICE, USUAL).split(",")
+
+
+def only(*names: str) -> pytest.MarkDecorator:
+    """For a test of the suite that is about some databases alone."""
+    return pytest.mark.parametrize(
+        "database_url", [name for name in databases() if name in names], indirect=True
+    )
+
+
+def each(parameter: str, cases: Mapping[str, Iterable[Any]]) -> pytest.MarkDecorator:
+    """For a test of the suite whose cases differ: those of the dialect, for each of its databases.
+
+    A case is a value, or a tuple of values where `parameter` names several.
+    """
+    found = []
+    for name in databases():
+        of_dialect = cases["postgresql" if name == "postgresql" else "mysql"]
+        for number, case in enumerate(of_dialect):
+            values = case if "," in parameter and isinstance(case, tuple) else (case,)
+            plain = isinstance(values[0], str) and values[0].isascii() and len(values[0]) < 40
+            found.append(pytest.param(name, *values, id=f"{name}-{values[0] if plain else number}"))
+    names = ["database_url", *(item.strip() for item in parameter.split(","))]
+    return pytest.mark.parametrize(names, found, indirect=["database_url"])
 
 
 class MySQLSession:
@@ -106,6 +135,50 @@ def is_postgresql(connection: Session) -> bool:
     return isinstance(connection, psycopg.Connection)
 
 
+def dialect(connection: Session) -> str:
+    """postgresql, or mysql for MariaDB as well."""
+    return "postgresql" if is_postgresql(connection) else "mysql"
+
+
+def quote(connection: Session, identifier: str) -> str:
+    """An identifier as the database quotes it."""
+    return sql.quote(identifier, dialect(connection))
+
+
+def one(connection: Session, query: str, parameters: Any = None) -> Any:
+    """The first column of the first row."""
+    row = connection.execute(query, parameters).fetchone()
+    return None if row is None else row[0]
+
+
+def session_number(connection: Session) -> int:
+    """What the server calls the session."""
+    return int(
+        one(connection, "SELECT pg_backend_pid()" if is_postgresql(connection) else "SELECT CONNECTION_ID()")
+    )
+
+
+def columns_of(connection: Session, table: str) -> list[str]:
+    """The names of a table's or a view's columns, in order."""
+    query = "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+    rows = connection.execute(f"{query} ORDER BY ordinal_position", [schema_of(connection), table])
+    return [name for (name,) in rows.fetchall()]
+
+
+@contextmanager
+def another_schema(connection: Session, name: str) -> Iterator[str]:
+    """Another place for tables, gone with all that is in it at the end; yields its name, quoted.
+
+    In MySQL, where a server's databases are what schemas are in PostgreSQL, call it after the test's own database.
+    """
+    quoted = quote(connection, name)
+    connection.execute(f"CREATE SCHEMA {quoted}")
+    try:
+        yield quoted
+    finally:
+        connection.execute(f"DROP SCHEMA {quoted}{' CASCADE' if is_postgresql(connection) else ''}")
+
+
 def own(connection: Session, table: str) -> str:
     """One of rowscore's own tables."""
     return f"rowscore.{table}" if is_postgresql(connection) else f"rowscore_{table}"
@@ -142,3 +215,11 @@ def schema_of(connection: Session) -> str:
 def analyse(connection: Session, table: str = "items") -> None:
     """Let the server look at the table's rows for its statistics."""
     connection.execute(f"ANALYZE {'' if is_postgresql(connection) else 'TABLE '}{table}")
+
+
+def series(connection: Session, first: int, last: int) -> str:
+    """A table expression with the numbers from first to last in its column i."""
+    if is_postgresql(connection):
+        return f"generate_series({first}, {last}) AS s(i)"
+    numbers = f"[{','.join(map(str, range(first, last + 1)))}]"
+    return f"JSON_TABLE('{numbers}', '$[*]' COLUMNS (i bigint PATH '$')) AS s"

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pymysql
 from sqlalchemy import event
 
 import sql
-from tests.support.predictions import add_up, configuration, drain, opened
+from tests.support.databases import session
+from tests.support.predictions import add_calls, add_up, configuration, drain, opened
 from worker import backfill
 from worker.engine import Engine
 from worker.leases import Lease, Leases
@@ -26,7 +28,8 @@ POISON = -1.0
 
 children = multiprocessing.get_context("forkserver")
 children.set_forkserver_preload([__name__])
-sql.load("postgresql")  # by the fork server, once for all children
+for _dialect in ("postgresql", "mysql", "mariadb"):
+    sql.load(_dialect)  # by the fork server, once for all children
 
 
 def options(way: str) -> dict[str, Any]:
@@ -41,8 +44,8 @@ def model_of(way: str, url: str) -> Callable[[Batch], Any] | None:
         return None
 
     def score(batch: Batch) -> list[Any]:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("SELECT nextval('calls') FROM generate_series(1, %s)", [len(batch)])
+        with session(url) as connection:
+            add_calls(connection, len(batch))
         return [
             ("poison",) if row[0] == POISON else add_up(Batch(batch.names, [row]))[0] for row in batch.rows
         ]
@@ -62,16 +65,19 @@ def die(url: str, way: str, kind: str, fatal: int, moment: str, counted: Any) ->
     """The child: statements are counted from the first one that the engine runs; none is fatal where `fatal` is 0."""
     numbers, lock = itertools.count(1), threading.Lock()
 
-    class Deadly(psycopg.Cursor[Any]):
+    class Deadly:
         def execute(self, *args: Any, **kwargs: Any) -> Any:
             with lock:
                 counted.value = number = next(numbers)
             if number == fatal and moment == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = super().execute(*args, **kwargs)
+            result = super().execute(*args, **kwargs)  # type: ignore[misc]
             if number == fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
+
+    of_postgresql = type("OfPostgresql", (Deadly, psycopg.Cursor), {})
+    of_mysql = type("OfMysql", (Deadly, pymysql.cursors.Cursor), {})
 
     with opened(configuration(url, **options(way)), model_of(way, url)) as engine:
         pool = engine.database(engine.prediction()).engine
@@ -79,7 +85,8 @@ def die(url: str, way: str, kind: str, fatal: int, moment: str, counted: Any) ->
 
         @event.listens_for(pool, "checkout")
         def arm(connection: Any, *_: Any) -> None:
-            connection.cursor_factory = Deadly
+            connection.cursor_factory = of_postgresql  # whichever the driver knows
+            connection.cursorclass = of_mysql
 
         run(engine, kind)
 

@@ -52,9 +52,10 @@ class Fleet:
         """The application that sends messages from the test."""
         return create_app(read_configuration(self.folder / FILE))
 
-    def worker(self, concurrency: int = 2) -> Process:
-        """A worker that takes messages."""
+    def worker(self, concurrency: int = 2, queue: str | None = None) -> Process:
+        """A worker that takes messages, of the queue that is named or of the usual one."""
         options = ["-l", "INFO", "-c", str(concurrency), "-n", f"w{self._started}@%h", "--without-mingle"]
+        options += ["-Q", queue] if queue else []
         process = self._start("worker", *options)
         eventually(lambda: " ready." in process.output(), f"a worker that is ready: {process.output()}")
         return process

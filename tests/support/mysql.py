@@ -1,18 +1,23 @@
-"""The MariaDB or MySQL that tests run against: an embedded one, or a server of yours in $ROWSCORE_TEST_MYSQL_URL."""
+"""The MariaDB or MySQL that tests run against: an embedded one, or a server of yours in $ROWSCORE_TEST_MYSQL_URL.
+
+`python -m tests.support.mysql` says which MySQL that is, or what is missing.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
-from sqlalchemy import make_url
 
+from worker.database import Database, normalise_url
 from worker.demo.installs import Install, mysql_install
 from worker.demo.mysql import MySQLServer
 from worker.demo.process import ProcessError
+from worker.errors import RowscoreError
 
 URL = "ROWSCORE_TEST_MYSQL_URL"  # of an account that may make databases and accounts
 REAL = "ROWSCORE_TEST_MYSQL"  # 1: tests of MySQL run, too, beside those of MariaDB
@@ -30,7 +35,7 @@ class GivenServer:
     """A server that runs somewhere else."""
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        self._url = normalise_url(url)
 
     def url(self, database: str = "mysql") -> str:
         """The URL that was given, with this database for its own."""
@@ -60,3 +65,28 @@ def served(folder: Path, install: Callable[[], Install]) -> Iterator[MySQL]:
         skip_unless_real()
     with MySQLServer(folder, install=provided(install)) as server:
         yield server
+
+
+def found() -> str:
+    """The MySQL that its tests are going to run against, downloaded if need be; ProcessError where there is none."""
+    given = os.environ.get(URL)
+    if not given:
+        try:
+            return mysql_install().title
+        except ProcessError as exc:
+            raise ProcessError(f"{exc}, or set {URL}") from exc
+    try:
+        with Database(GivenServer(given).url()).transaction() as transaction:
+            version = transaction.value("SELECT VERSION()")
+    except RowscoreError as exc:
+        raise ProcessError(f"{URL}: {exc}") from exc
+    if transaction.capabilities.dialect != "mysql":
+        raise ProcessError(f"{URL} names no MySQL; its version is {version}")
+    return f"MySQL {version}, the one of {URL}"
+
+
+if __name__ == "__main__":
+    try:
+        print(f"The tests run against {found()}")
+    except ProcessError as error:
+        sys.exit(f"Error: {error}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import sql
-from tests.support.databases import Session, is_postgresql
+from tests.support.databases import Session, dialect, is_postgresql, series
 from worker.apply import apply
 from worker.config import Configuration, parse_configuration
 from worker.drain import Drain, Summary
@@ -68,14 +69,6 @@ def add_items(connection: Session, rows: int) -> None:
         )
 
 
-def series(connection: Session, first: int, last: int) -> str:
-    """A table expression with the numbers from first to last in its column i."""
-    if is_postgresql(connection):
-        return f"generate_series({first}, {last}) AS s(i)"
-    numbers = f"[{','.join(map(str, range(first, last + 1)))}]"
-    return f"JSON_TABLE('{numbers}', '$[*]' COLUMNS (i bigint PATH '$')) AS s"
-
-
 def calls(connection: Session) -> int:
     """How often the function has been called since the last time this was asked."""
     if is_postgresql(connection):
@@ -89,9 +82,17 @@ def calls(connection: Session) -> int:
     return int(row[0]) if row else 0
 
 
+def add_calls(connection: Session, count: int) -> None:
+    """Count calls that a model in Python was paid for, where no rollback undoes it."""
+    if is_postgresql(connection):
+        connection.execute(f"SELECT nextval('{CALLS}') FROM {series(connection, 1, count)}")
+    else:
+        connection.execute(f"UPDATE {CALLS} SET n = n + {count}")
+
+
 def states(connection: Session, table: str = "items", column: str = "churn_state") -> dict[int, int]:
     """How many rows are in each state."""
-    quoted = sql.quote(column, "postgresql" if is_postgresql(connection) else "mysql")
+    quoted = sql.quote(column, dialect(connection))
     rows = connection.execute(f"SELECT {quoted}, count(*) FROM {table} GROUP BY 1").fetchall()
     return {int(state): int(count) for state, count in rows}
 
@@ -176,3 +177,28 @@ class Barrier:
         self.entered.set()
         assert self.released.wait(30), "the test never let the model go on"
         return answers
+
+
+WAYS = ("update", "select", "worker")  # that an answer takes: two in the database, one through the worker
+
+
+def model_of(way: str) -> dict[str, str]:
+    """The model section for one of the ways."""
+    return {"python": "tests:none"} if way == "worker" else {"sql": "predict", "mode": way}
+
+
+def double_of(way: str, function: Callable[[Batch], Any] = add_up) -> Callable[[Batch], Any] | None:
+    """The model in this process, where the worker calls it."""
+    return function if way == "worker" else None
+
+
+@contextmanager
+def in_the_model(engine: Engine, barrier: Barrier, **options: Any) -> Iterator[Future[Summary]]:
+    """A drain in a thread, inside the model while the block runs; the test lets it go on, or the end of the block."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(drain, engine, **options)
+        try:
+            assert barrier.entered.wait(60), "the drain never called the model"
+            yield running
+        finally:
+            barrier.released.set()

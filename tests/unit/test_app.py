@@ -45,6 +45,7 @@ def test_every_message_of_beats_table_has_a_task() -> None:
     app.loader.import_default_modules()
     assert {entry["task"] for entry in app.conf.beat_schedule.values()} <= set(app.tasks)
     assert {name for name in app.tasks if not name.startswith("celery.")} == {
+        "rowscore.backfill",
         "rowscore.tick",
         "rowscore.drain",
         "rowscore.retry",

@@ -17,7 +17,8 @@ from worker.cli.output import Output
 from worker.cli.progress import Course, Progress, describe
 from worker.cli.settings import as_toml, duration_text, effective, masked
 from worker.cli.statustext import describe as describe_status
-from worker.config import Configuration, parse_configuration, parse_duration
+from worker.config import Configuration, parse_configuration
+from worker.sections import parse_duration
 from worker.standing import (
     Activity,
     BackfillStatus,

@@ -18,12 +18,12 @@ from worker.config import (
     Prediction,
     find_file,
     parse_configuration,
-    parse_duration,
     read_configuration,
     resolve_secret,
     split_name,
 )
 from worker.errors import ConfigurationError
+from worker.sections import parse_duration
 
 COMMONEST = """
 database = "$DATABASE_URL"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from worker.drain import Summary
@@ -36,3 +38,18 @@ def test_a_drain_that_was_kept_from_its_work_waits_for_the_tick_unless_that_is_f
 ) -> None:
     assert successor(summary, BUDGET, OFTEN) is None
     assert successor(summary, BUDGET, NIGHTLY) == wait
+
+
+@pytest.mark.parametrize("interval", [OFTEN, NIGHTLY])
+def test_a_drain_that_was_throttled_at_its_work_comes_back_soon(interval: float) -> None:
+    summary = Summary("churn", batches=3, throttled=True, retry_after=1.0, seconds=2.0)
+    assert successor(summary, BUDGET, interval) == 1.0
+    assert successor(replace(summary, seconds=30.0), BUDGET, interval) == 1.0, (
+        "its time being over changes nothing"
+    )
+
+
+def test_one_that_was_throttled_at_once_comes_back_with_the_ticks_or_each_minute() -> None:
+    summary = Summary("churn", throttled=True, retry_after=1.0, seconds=0.1)
+    assert successor(summary, BUDGET, OFTEN) is None, "else each tick would add a chain of them"
+    assert successor(summary, BUDGET, NIGHTLY) == 60.0

@@ -25,11 +25,13 @@ CONTEXT = sample().context
 NAMES = [(dialect, name) for dialect in DIALECTS for name in sorted(sql.load(dialect))]
 # What a statement needs over and above the prediction's own context.
 EXTRA: dict[str, Any] = {
-    "claims": RowState.PENDING, "guarded": True, "everything": False, "unheld": False, "pending": True,
+    "claims": RowState.PENDING, "guarded": True, "everything": False, "unheld": False, "pending": True, "fits": True,
+    "shared": False, "daily": True, "unit": "rows",
     "start": "after", "cap": "before", "upper": True, "expressions": ["a", "b"], "arrived_at": "a",
     "existing": 4, "columns": [],
     "trigger": "t", "index": "i", "schema": "public", "view": "v", "comment": "'c'", "column": "a", "live": False,
     "anchor": False, "one": RowState.EXISTING, "zoned": False, "relation": "r", "wanted": "w",
+    "parts": (0, 1), "of_table": True,
 }  # fmt: skip
 # Rendered by `apply` and `explain` for each object, with words of their own; their own tests run them.
 DDL = {
@@ -38,9 +40,9 @@ DDL = {
     "drop_columns", "drop_pending_index",
     "drop_staleness_function", "explain_plan", "explain_text", "grant_view", "in_transaction",
     "set_pending_default", "staleness_body",
-    "allow_writes", "end_prepared", "end_session", "explain_access", "grant_function", "grant_missing",
+    "allow_writes", "end_prepared", "end_session", "explain_access", "grant_function", "grant_missing", "grant_monitor",
     "grant_own_schema", "grant_own_tables", "grant_read", "grant_read_all", "grant_sessions", "grant_write",
-    "mend_view", "alone", "allow_null", "comment_column",
+    "mend_view", "alone", "allow_null", "comment_column", "account", "create_role", "grant_schema", "grant_services",
 }  # fmt: skip
 _DRIVER_PLACEHOLDER = re.compile(r"(?<!%)%\((\w+)\)([sb])")
 

@@ -68,18 +68,22 @@ def test_nothing_leaves_a_state_for_itself_and_every_state_can_be_reached() -> N
 
 
 def test_runs_move_as_the_table_says() -> None:
-    guarded = re.compile(r"UPDATE rowscore\.run\b.*SET status = (\S+),.*status = 'running'", re.DOTALL)
-    moves = set()
-    for name, statement in STATEMENTS.items():
-        match = guarded.search(statement.text)
-        if match is None:
-            assert not re.search(r"UPDATE rowscore\.run\b.*SET status", statement.text, re.DOTALL), name
-        elif match[1] == "'cancelled'":
-            moves.add((RunStatus.RUNNING, RunStatus.CANCELLED))
-        else:
-            assert (name, match[1]) == ("finish_run", ":status")
-            moves.add((RunStatus.RUNNING, RunStatus.FINISHED))
-    assert moves == RUN_TRANSITIONS
+    """One statement changes a status, where the table has the edge; another definition cancels what is live."""
+    writers = {
+        name: statement.text
+        for name, statement in STATEMENTS.items()
+        if re.search(r"UPDATE rowscore\.run\b.*SET status", statement.text, re.DOTALL)
+    }
+    assert set(writers) == {"change_run", "cancel_outdated_backfills"}
+    assert "status = :before" in writers["change_run"]
+    cancelling = writers["cancel_outdated_backfills"]
+    assert "status = 'cancelled'" in cancelling
+    assert "r.status IN ('running', 'paused')" in cancelling
+    live = (RunStatus.RUNNING, RunStatus.PAUSED)
+    assert {(status, RunStatus.CANCELLED) for status in live} <= RUN_TRANSITIONS
+    over = {RunStatus.FINISHED, RunStatus.CANCELLED}
+    assert not {before for before, _ in RUN_TRANSITIONS} & over, "what is over stays over"
+    assert {after for _, after in RUN_TRANSITIONS} == set(RunStatus), "every status can be reached"
 
 
 @pytest.mark.parametrize("table", ["ROW_TRANSITIONS", "RUN_TRANSITIONS"])

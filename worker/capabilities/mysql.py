@@ -13,7 +13,7 @@ from typing import Any
 
 import pymysql
 from pymysql.constants import CLIENT, FIELD_TYPE
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 
 from worker import errors
 from worker.answers import OutputKind, OutputType
@@ -21,6 +21,7 @@ from worker.capabilities.alteration import Alteration, Lock
 from worker.capabilities.calling import Calling
 from worker.capabilities.counsel import Counsel
 from worker.capabilities.protocol import FoundType, bare_type, seconds
+from worker.capabilities.tls import password_argument, tls_arguments
 from worker.conversion import clock
 from worker.names import literal
 
@@ -39,6 +40,7 @@ _EXACT = {
     2006: errors.ConnectionFailedError,
     2013: errors.ConnectionFailedError,
     2014: errors.ConnectionFailedError,
+    2026: errors.ConnectionFailedError,  # TLS is asked for, and the server has none
     2059: errors.ConnectionFailedError,
     1142: errors.PrivilegeError,
     1143: errors.PrivilegeError,
@@ -213,7 +215,7 @@ class MySQL:
         " /*!80000 , information_schema_stats_expiry = 0 */"
     )
 
-    def connect_arguments(self, application_name: str) -> dict[str, Any]:
+    def connect_arguments(self, application_name: str, url: URL) -> dict[str, Any]:
         """Counts are of rows found, not of rows changed; scripts hold several statements."""
         return {
             "client_flag": CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS,
@@ -221,6 +223,8 @@ class MySQL:
             "connect_timeout": 10,
             "program_name": application_name,
             "init_command": self._SESSION,
+            **password_argument(url.password),
+            **tls_arguments(url.query),
         }
 
     def local_settings(self, settings: Mapping[str, str | int]) -> str:
@@ -238,7 +242,7 @@ class MySQL:
     def interruption(self, connection: Connection) -> str | None:
         """`max_execution_time` holds for a SELECT alone, and for none that calls a function which changes something."""
         driver: pymysql.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-        return f"KILL QUERY {driver.thread_id()}"
+        return f"KILL QUERY {driver.thread_id()}"  # type: ignore[no-untyped-call]
 
     def at_once(self, sql: str) -> str:
         """SKIP LOCKED does."""
@@ -418,7 +422,7 @@ class MariaDB(MySQL):
         return None
 
     def at_once(self, sql: str) -> str:
-        """With no time to wait it does not queue up either; SKIP LOCKED beside that undoes the transaction at its end."""
+        """With no time to wait it does not queue up; not beside SKIP LOCKED, which then undoes the transaction."""
         return f"SET STATEMENT innodb_lock_wait_timeout = 0 FOR {sql}"
 
     def _statement_timeout(self, seconds: float) -> str:

@@ -21,7 +21,7 @@ from psycopg.types.datetime import (
     TimestamptzBinaryLoader,
 )
 from psycopg.types.string import StrBinaryDumper, StrDumper
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 
 import sql
 from worker import errors
@@ -314,7 +314,7 @@ class PostgreSQL:
         "array_nulls": "on",
     }
 
-    def connect_arguments(self, application_name: str) -> dict[str, Any]:
+    def connect_arguments(self, application_name: str, url: URL) -> dict[str, Any]:
         """No prepared statements: a generic plan after five executions is not the plan that was measured."""
         return {"prepare_threshold": None, "application_name": application_name, "connect_timeout": 10}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 
 from worker import errors
 from worker.answers import OutputType
@@ -41,14 +41,18 @@ class Capabilities(Protocol):
     counsel: Counsel
     calling: Calling
 
-    def connect_arguments(self, application_name: str) -> dict[str, Any]:
-        """Arguments for the driver's connect."""
+    def connect_arguments(self, application_name: str, url: URL) -> dict[str, Any]:
+        """Arguments for the driver's connect, over those that SQLAlchemy takes from the URL.
+
+        Raises:
+            ConfigurationError: an option of the URL does not do.
+        """
 
     def local_settings(self, settings: Mapping[str, str | int]) -> str:
         """One script that makes settings for the current transaction only."""
 
     def interruption(self, connection: Connection) -> str | None:
-        """What another session runs to end the statement that this one runs; None where `statement_timeout` ends any."""
+        """What another session runs to end this one's statement; None where `statement_timeout` ends any."""
 
     def at_once(self, sql: str) -> str:
         """The statement in a form that gives up at once where it would wait for a row, where `steps_over` is false."""

@@ -20,7 +20,18 @@ from worker.cli.helptext import HelpfulCommand, HelpfulGroup
 from worker.cli.session import INTERRUPTED, Session
 from worker.errors import RowscoreError
 
-_MODULES = ("checks", "applying", "running", "looking", "failures", "statements", "demonstration")
+_MODULES = (
+    "checks",
+    "applying",
+    "running",
+    "backfilling",
+    "pausing",
+    "tuning",
+    "looking",
+    "failures",
+    "statements",
+    "demonstration",
+)
 _DEBUG = "ROWSCORE_DEBUG"
 
 app = typer.Typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,8 @@ from worker.cli import figures
 from worker.cli.output import is_terminal
 
 LINE_EVERY = 5.0  # seconds between plain lines
+RECENT = 300.0  # seconds that the speed is over, waits included
+_SAMPLES = 1.0  # seconds between two of them
 
 
 @dataclass(slots=True)
@@ -25,6 +28,7 @@ class Course:
         failed: rows in quarantine.
         batch: rows of the last batch.
         seconds: since this process began.
+        since: the oldest moment of the last five minutes, in the same seconds, and the rows that were done then.
         waiting: why nothing happens now.
     """
 
@@ -35,12 +39,14 @@ class Course:
     batch: int = 0
     seconds: float = 0.0
     waiting: str | None = None
+    since: tuple[float, int] | None = None
 
     @property
     def speed(self) -> float | None:
-        """Rows a second by this process; None before the first batch."""
-        own = self.done - self.before
-        return own / self.seconds if own > 0 and self.seconds > 0 else None
+        """Rows a second over the last five minutes, in which it may have waited; None before the first batch."""
+        began, done = self.since or (0.0, self.before)
+        rows, seconds = self.done - done, self.seconds - began
+        return rows / seconds if rows > 0 and seconds > 0 else None
 
     @property
     def remaining(self) -> float | None:
@@ -76,6 +82,7 @@ class Progress:
         self._began = time.monotonic()
         self._last_line = self._began
         self._bar: Any = None
+        self._samples: deque[tuple[float, int]] = deque([(0.0, course.before)])
 
     def __enter__(self) -> Self:
         if is_terminal(sys.stderr):
@@ -105,11 +112,25 @@ class Progress:
     def _show(self, *, new: bool) -> None:
         now = time.monotonic()
         self.course.seconds = now - self._began
+        self._sample()
         if self._bar is not None:
-            self._bar.update(0, completed=self.course.done, detail=describe(self.course))
+            self._bar.update(0, completed=_shown(self.course), detail=describe(self.course))
         elif new or now - self._last_line >= LINE_EVERY:
             self._last_line = now
             print(f"{self.label}: {describe(self.course)}", file=sys.stderr, flush=True)
+
+    def _sample(self) -> None:
+        """Keep where it stood at each second of the last five minutes."""
+        if self.course.seconds - self._samples[-1][0] >= _SAMPLES:
+            self._samples.append((self.course.seconds, self.course.done))
+        while len(self._samples) > 1 and self._samples[1][0] <= self.course.seconds - RECENT:
+            self._samples.popleft()
+        self.course.since = self._samples[0]
+
+
+def _shown(course: Course) -> float:
+    """What the bar shows: never all of it, since the last look, which finds nothing left, is still to come."""
+    return course.done if course.total is None else min(course.done, 0.99 * course.total)
 
 
 def _terminal_bar(label: str, course: Course) -> Any:
@@ -121,5 +142,5 @@ def _terminal_bar(label: str, course: Course) -> Any:
     known = [BarColumn(bar_width=24), TaskProgressColumn()] if course.total else [SpinnerColumn()]
     columns = [TextColumn("{task.description}"), *known, TextColumn("{task.fields[detail]}", markup=False)]
     bar = Bar(*columns, console=Console(stderr=True, highlight=False), transient=True, refresh_per_second=5)
-    bar.add_task(label, total=course.total, completed=course.done, detail=describe(course))
+    bar.add_task(label, total=course.total, completed=round(_shown(course)), detail=describe(course))
     return bar

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.config import Configuration, Input, Prediction
+    from worker.limits import Throttle
 
 HIDDEN = "***"
 _REFERENCE = re.compile(r"(\w+ )?\$(\w+|\{\w+\})|file:.+")  # `$NAME`, `Bearer $NAME`, `file:/run/secrets/x`
@@ -63,6 +64,7 @@ def _prediction(prediction: Prediction) -> dict[str, Any]:
         for field in type(prediction).model_fields
         if field != "name"
     }
+    values["throttle"] = _throttle(prediction.throttle)
     values["inputs"] = [_input(item) for item in prediction.inputs]
     values["model"] = _model(prediction.model.model_dump())
     values["view"] = prediction.view_name or False
@@ -79,6 +81,17 @@ def _model(values: dict[str, Any]) -> dict[str, Any]:
         headers = shown["headers"].items()
         shown["headers"] = {key: text if _REFERENCE.fullmatch(text) else HIDDEN for key, text in headers}
     return shown
+
+
+def _throttle(throttle: Throttle) -> dict[str, Any]:
+    """The limits that hold; one that a default sets and the file does not want is `false`."""
+    shown = {field: _value(getattr(throttle, field)) for field in type(throttle).model_fields}
+    shown["replicas"] = [masked(url) for url in throttle.replicas]
+    defaults = {field: info.default for field, info in type(throttle).model_fields.items()}
+    return {
+        field: False if value is None and defaults[field] is not None else value
+        for field, value in shown.items()
+    }
 
 
 def _input(item: Input) -> Any:

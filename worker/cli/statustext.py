@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.cli.figures import UNKNOWN, count, counted, duration, percent, rate
-from worker.standing import Activity, BackfillStatus, Circuit, Definition, Rows, Spread, Status
+from worker.standing import (
+    Activity,
+    BackfillStatus,
+    Circuit,
+    Definition,
+    Rows,
+    Spread,
+    Status,
+    ThrottleStatus,
+)
 
 _LABEL = 11  # characters of the longest label
 _MOST_LEASES = 8  # lines; a prediction has at most 64
@@ -40,6 +49,8 @@ def describe(status: Status) -> list[Line]:
     lines += _failures(status)
     if status.circuit is not None:
         lines += _circuit(status.circuit)
+    if status.throttle is not None:
+        lines += _throttle(status.prediction, status.throttle)
     if status.backfill is not None:
         lines.append(_fact("backfill", _backfill(status.backfill)))
     lines += _leases(status)
@@ -138,18 +149,35 @@ def _circuit(circuit: Circuit) -> Iterator[Line]:
     yield _fact("circuit", text, "bad" if circuit.open else "warn")
 
 
+def _throttle(name: str, throttle: ThrottleStatus) -> Iterator[Line]:
+    if throttle.paused is not None:
+        left = "" if throttle.pause_left is None else f", {duration(throttle.pause_left)} left"
+        because = f": {_shortened(throttle.pause_reason)}" if throttle.pause_reason else ""
+        text = f"for {duration(throttle.paused)}{left}{because}; goes on with: rowscore resume {name}"
+        yield _fact("paused", text, "warn")
+    elif throttle.kind is not None:
+        text = f"for {duration(throttle.since)}: {_shortened(throttle.reason or '')} ({throttle.kind})"
+        yield _fact("throttled", text, "warn")
+
+
 def _backfill(backfill: BackfillStatus) -> str:
-    whole = (
-        f" of {count(backfill.total)} ({percent(backfill.done, backfill.total)})" if backfill.total else ""
-    )
+    whole = ""
+    if backfill.total:  # never all of it: the last look, which finds nothing left, is still to come
+        done = min(backfill.done, backfill.total - 1)
+        whole = f" of {count(backfill.total)} ({percent(done, backfill.total)})"
     text = f"{count(backfill.done)}{whole}"
     if backfill.rows_per_second:
         text += f", {rate(backfill.rows_per_second, 1.0)}"
         if backfill.total:
             text += f", {duration(max(backfill.total - backfill.done, 0) / backfill.rows_per_second)} left"
-    else:
+    elif backfill.reason is None:
         text += ", nobody works on it now"
-    return text + (f", {count(backfill.failed)} failed" if backfill.failed else "")
+    text += f", {count(backfill.failed)} failed" if backfill.failed else ""
+    text += f", waiting: {backfill.reason}" if backfill.reason else ""
+    if backfill.most_workers:
+        most = counted(backfill.most_workers, "worker")
+        text += f"; {backfill.workers} of {most}, beside {backfill.most_live} for new rows"
+    return text + (f"; {backfill.options}" if backfill.options else "")
 
 
 def _leases(status: Status) -> Iterator[Line]:

@@ -96,9 +96,14 @@ def read_functions(transaction: Transaction) -> tuple[FoundFunction, ...]:
     return tuple(_function(row) for row in _rows(transaction, "list_functions"))
 
 
-def read_insert_triggers(transaction: Transaction) -> tuple[FoundTrigger, ...]:
-    """The row triggers of all tables that an INSERT fires."""
-    rows = _rows(transaction, "list_insert_triggers")
+def read_insert_triggers(
+    transaction: Transaction, table: tuple[str, str] | None = None
+) -> tuple[FoundTrigger, ...]:
+    """The row triggers that an INSERT fires, of all tables; MySQL looks at this one alone, by its schema and name."""
+    schema, name = table or (None, None)
+    statement = sql.load(transaction.capabilities.dialect)["list_insert_triggers"]
+    found = transaction.rows(statement.render(of_table=table is not None), schema=schema, name=name)
+    rows = [dict(row._mapping) for row in found]
     return tuple(FoundTrigger(**{**row, "before": bool(row["before"])}) for row in rows)
 
 

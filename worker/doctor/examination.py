@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.config import Configuration, Prediction
 from worker.database import Database, Transaction
-from worker.doctor import functions, imports, privileges, relations, services
+from worker.doctor import functions, imports, privileges, relations, services, throttles
 from worker.doctor.findings import Finding, Findings, Level, error, ok
 from worker.doctor.server import (
     Server,
@@ -58,7 +58,7 @@ def _examine_prediction(
             servers[database.label] = yield from _connect(database)
         server = servers[database.label]
         if server is not None:
-            yield from _Examination(database, prediction, server).run()
+            yield from _Examination(engine, database, prediction, server).run()
     yield from services.check_model(engine, prediction)
 
 
@@ -82,6 +82,7 @@ def _connect(database: Database) -> Any:
 class _Examination:
     """One prediction's checks; each is a transaction of its own, so that none spoils another."""
 
+    engine: Engine
     database: Database
     prediction: Prediction
     server: Server
@@ -145,6 +146,9 @@ class _Examination:
         yield from relations.check_triggers(m, self.server)
         yield from self._check("inserts", lambda t: relations.check_inserts(t, m, applied=there))
         yield from self._check("vacuum", lambda t: relations.check_vacuum(t, m, self.server))
+        yield from self._check("throttle", lambda _: throttles.check_signals(self.engine, m, self.server))
+        if there:
+            yield from self._check("throttle", lambda _: throttles.check_pause(self.database, m.name))
 
     def _transaction(self) -> Any:
         return self.database.transaction(statement_timeout=_STATEMENT_TIMEOUT, lock_timeout="2s")

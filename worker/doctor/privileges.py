@@ -73,7 +73,8 @@ def check_table_privileges(
 ) -> Findings:
     """SELECT on what is read, UPDATE on what is written; columns that `apply` has yet to add are left out."""
     statement = sql.load(transaction.capabilities.dialect)["find_column_privileges"].render()
-    columns = {row.name: row for row in transaction.rows(statement, oid=located.oid)}
+    rows = transaction.rows(statement, oid=located.oid, schema=located.schema, name=located.name)
+    columns = {row.name: row for row in rows}
     own = [name for name in roles_of(prediction) if name in columns]
     read = [*key, *(item.column for item in prediction.inputs if item.column), *own]
     read += [prediction.arrived_at] if prediction.arrived_at else []

@@ -228,7 +228,7 @@ def check_inserts(transaction: Transaction, m: Materialisation, *, applied: bool
     relations = {m.table.oid, *(partition.oid for partition in m.table.partitions)}
     found = [
         trigger
-        for trigger in read_insert_triggers(transaction)
+        for trigger in read_insert_triggers(transaction, (m.table.schema, m.table.name))
         if trigger.table_oid in relations and calls_model(trigger.source, models)
     ]
     for trigger in found:

@@ -202,4 +202,4 @@ def downgrade() -> None:
     """Drop the tables, children first."""
     for table in ("batch", "learned", "circuit", "failure", "lease", "run", "prediction"):
         name, schema = _own(table)
-        op.drop_table(name, schema=schema)
+        op.drop_table(name, schema=schema, if_exists=True)

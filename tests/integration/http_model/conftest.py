@@ -1,0 +1,45 @@
+"""A server on loopback, and models that call it; each is closed before the server is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.endpoint import Server
+from worker import config
+from worker.models.http import HttpEndpoint
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., HttpEndpoint]]:
+    """Opens models; the last one first they are closed before the server is."""
+    models: list[HttpEndpoint] = []
+
+    def open_endpoint(url: str, *, concurrency: int = 4, **settings: Any) -> HttpEndpoint:
+        settings = {"timeout": "5s"} | settings
+        models.append(HttpEndpoint(config.HttpModel(http=url, **settings), concurrency=concurrency))
+        return models[-1]
+
+    yield open_endpoint
+    for model in models:
+        model.close()
+
+
+@pytest.fixture
+def model(server: Server, opened: Callable[..., HttpEndpoint]) -> HttpEndpoint:
+    """Depends on the server, so it is closed first: idle connections would hold the server's threads."""
+    return opened(server.url)

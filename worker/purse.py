@@ -1,0 +1,98 @@
+"""What calls cost, reserved before they are made: a budget holds whatever fails, and however many workers there are."""
+
+from __future__ import annotations
+
+from worker.config import Prediction
+from worker.database import Database
+from worker.errors import BudgetSpentError, ThrottledError
+from worker.materialisation import Materialisation
+from worker.models.protocol import Answer, Batch, Model, RowFailure
+from worker.options import Budget
+
+
+def cost(prediction: Prediction, calls: int, rows: int) -> float | None:
+    """Money for so many calls and rows; None where the model has no price."""
+    each, row = prediction.model.cost_per_call, prediction.model.cost_per_row
+    return None if each is None and row is None else calls * (each or 0.0) + rows * (row or 0.0)
+
+
+class Purse:
+    """One budget, kept in the row of the run that spends it. Several threads and workers may draw at once.
+
+    Args:
+        daily: its sums begin anew at midnight UTC.
+    """
+
+    def __init__(
+        self, database: Database, materialisation: Materialisation, budget: Budget, *, daily: bool
+    ) -> None:
+        self._database = database
+        self._m = materialisation
+        self._budget = budget
+        self._daily = daily
+
+    def draw(self, run: int, calls: int, rows: int) -> None:
+        """Reserve what a call is going to cost, in a transaction of its own.
+
+        Raises:
+            BudgetSpentError: the budget does not allow it; nothing was reserved.
+        """
+        money = round(cost(self._m.prediction, calls, rows) or 0.0, 6)
+        asked = {"calls": calls, "rows": rows, "money": money}[self._budget.unit]
+        statement = self._m.render("spend", daily=self._daily, unit=self._budget.unit)
+        with self._database.transaction(lock_timeout="5s") as transaction:
+            done = transaction.execute(
+                statement,
+                run=run,
+                calls=calls,
+                rows=rows,
+                money=money,
+                asked=asked,
+                amount=self._budget.amount,
+            )
+            if not done.rowcount:
+                raise BudgetSpentError(spent(self._budget, daily=self._daily))
+
+    def give_back(self, run: int, calls: int, rows: int) -> None:
+        """What was reserved and is known not to have been spent."""
+        if not calls and not rows:
+            return
+        money = round(cost(self._m.prediction, calls, rows) or 0.0, 6)
+        with self._database.transaction(lock_timeout="5s") as transaction:
+            statement = self._m.render("give_back", daily=self._daily)
+            transaction.execute(statement, run=run, calls=calls, rows=rows, money=money)
+
+
+def spent(budget: Budget, *, daily: bool) -> str:
+    """That it is, for people."""
+    return f"the {'daily budget' if daily else 'budget'} of {budget.text} is spent"
+
+
+class Metered:
+    """A model whose every request is paid from a purse before it is sent."""
+
+    def __init__(self, model: Model, purse: Purse, run: int) -> None:
+        self._model = model
+        self._purse = purse
+        self._run = run
+
+    def call(self, batch: Batch) -> list[Answer | RowFailure]:
+        """Draw, then call; what is throttled was not paid for.
+
+        Raises:
+            BudgetSpentError: nothing was sent.
+        """
+        self._purse.draw(self._run, 1, len(batch))
+        try:
+            return list(self._model.call(batch))
+        except ThrottledError:
+            self._purse.give_back(self._run, 1, len(batch))
+            raise
+
+    def check(self) -> str:
+        """The model's own."""
+        return self._model.check()
+
+    def close(self) -> None:
+        """The model's own."""
+        self._model.close()
