@@ -20,7 +20,7 @@ TRIALS = 2
 """Of each size that is tried and not refused, so that it gets two calls at least."""
 
 HEADROOM = 0.5  # of the timeout: a call of the size that is chosen may take twice as long as the slowest that was seen
-_MOST_TRIALS = 5
+_MOST_TRIALS = 9
 _MOST_SIZES = 12
 _FEWEST_SIZES = 5  # with a small cap fewer calls are made at once, so that so many sizes can be tried
 _FALLING = 0.8  # of the best: larger sizes will not be better

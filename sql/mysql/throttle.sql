@@ -54,8 +54,10 @@ SHOW REPLICA STATUS
 -- name: count_blocked_sessions
 -- Sessions that wait for a lock of rowscore's: by the name of its program, on MariaDB by the account of this session.
 {% if mariadb %}
-{# Who reads innodb_trx more often than every 100 ms, as many workers would, is shown the same picture for ever. #}
+{# Who reads innodb_trx more often than every 100 ms, as many workers would, is shown the same picture for ever: it is
+   read only if a counter says that somebody waits, and after a pause that makes an older picture give way. #}
 SELECT CASE WHEN (SELECT m.count FROM information_schema.innodb_metrics m WHERE m.name = 'lock_row_lock_current_waits') = 0 THEN 0
+       WHEN SLEEP(0.11) <> 0 THEN NULL
        ELSE (SELECT COUNT(DISTINCT w.requesting_trx_id) FROM information_schema.innodb_lock_waits w
              JOIN information_schema.innodb_trx b ON b.trx_id = w.blocking_trx_id
              JOIN information_schema.processlist p ON p.id = b.trx_mysql_thread_id

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
+import structlog
+from structlog.testing import LogCapture
 
 from tests.conftest import Connect
 from tests.support.accounts import Account
@@ -200,12 +201,16 @@ def test_a_query_that_fails_or_answers_nothing_holds_nothing_up(
     assert record(application) is None, "nothing was there to write down"
 
 
-def test_a_signal_that_cannot_be_read_is_warned_of_once(database_url: str, application: Session) -> None:
-    with limited(database_url, query="SELECT nothing FROM nowhere") as engine, capture_logs() as said:
+def test_a_signal_that_cannot_be_read_is_warned_of_once(
+    database_url: str, application: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = LogCapture()
+    monkeypatch.setattr(throttle, "_log", structlog.wrap_logger(None, processors=[said]))
+    with limited(database_url, query="SELECT nothing FROM nowhere") as engine:
         add_items(application, 10)
         for rows in (10, 0, 0):
             scores(engine, rows)
-    warned = [entry for entry in said if entry["log_level"] == "warning"]
+    warned = [entry for entry in said.entries if entry["log_level"] == "warning"]
     assert [(entry["event"], entry["key"]) for entry in warned] == [("a throttle limits nothing", "query")]
     assert "nowhere" in warned[0]["reason"]
 

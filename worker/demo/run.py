@@ -184,20 +184,20 @@ def _stay(scene: Scene, narrator: Narrator) -> None:
     """Leaves everything up, says where it is, and waits for Ctrl-C, which is here the ordinary end."""
     said = f"{command()} -c {shown(scene.config)}"
     url, client = scene.database.url, scene.database.client
-    narrator.lines(
-        [
-            Line("Everything is up until Ctrl-C", "strong"),
-            Line(f"  {scene.database.label:<10}  {url}"),
-            Line(f"  Redis       {scene.redis.url()}"),
-            Line(f"  model       {scene.endpoint.url}"),
-            Line(f"  Flower      {scene.flower_url}"),
-            Line(f"  logs        {shown(scene.folder)}"),
-            Line("Try, in another terminal", "strong"),
-            Line(f"  {said} status"),
-            Line(f"  {said} explain"),
-            Line(f"  {shown(Path(sys.executable))} -m worker.demo.traffic --url {url}"),
-            *([Line(f"  {client}")] if client else []),
-        ]
-    )
     with suppress(KeyboardInterrupt):
+        narrator.lines(
+            [
+                Line("Everything is up until Ctrl-C", "strong"),
+                Line(f"  {scene.database.label:<10}  {url}"),
+                Line(f"  Redis       {scene.redis.url()}"),
+                Line(f"  model       {scene.endpoint.url}"),
+                Line(f"  Flower      {scene.flower_url}"),
+                Line(f"  logs        {shown(scene.folder)}"),
+                Line("Try, in another terminal", "strong"),
+                Line(f"  {said} status"),
+                Line(f"  {said} explain"),
+                Line(f"  {shown(Path(sys.executable))} -m worker.demo.traffic --url {url}"),
+                *([Line(f"  {client}")] if client else []),
+            ]
+        )
         signal.pause()
