@@ -257,8 +257,9 @@ def test_an_expression_that_fails_on_a_row_fails_that_row(
         summary = drain(engine)
         assert (summary.scored, summary.failed) == (197, 3)
         assert states(application) == {SCORED: 197, FAILED: 3}
-        (message,) = messages(application)
-        assert "out of range" in message
+        found = messages(application)  # MariaDB names the column with its database, or at times without it
+        assert found
+        assert all("out of range" in message for message in found)
 
 
 def test_a_window_that_kills_its_workers_is_split_until_the_row_stands_alone(

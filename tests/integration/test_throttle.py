@@ -205,7 +205,13 @@ def test_a_signal_that_cannot_be_read_is_warned_of_once(
     database_url: str, application: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = LogCapture()
-    monkeypatch.setattr(throttle, "_log", structlog.wrap_logger(None, processors=[said]))
+    monkeypatch.setattr(
+        throttle,
+        "_log",
+        structlog.wrap_logger(
+            None, processors=[said], wrapper_class=structlog.make_filtering_bound_logger(0)
+        ),
+    )
     with limited(database_url, query="SELECT nothing FROM nowhere") as engine:
         add_items(application, 10)
         for rows in (10, 0, 0):

@@ -209,7 +209,7 @@ class MySQL:
     # Which values expressions, comparisons and texts mean must not depend on the server's settings. Keys of type
     # timestamp travel as text, which is unambiguous in UTC alone.
     _SESSION = (
-        "SET SESSION time_zone = '+00:00', group_concat_max_len = 1000000, "
+        "SET SESSION time_zone = '+00:00', group_concat_max_len = 100000000, "
         "sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
         # MySQL keeps a table's size for a day otherwise; MariaDB takes this for a comment.
         " /*!80000 , information_schema_stats_expiry = 0 */"
