@@ -49,9 +49,11 @@ class Controller:
     recent: tuple[tuple[int, float], ...] = ()
 
     @classmethod
-    def start(cls, ceiling: int, target: float, learned: int | None = None) -> Controller:
-        """A controller at its learned size, or at a modest one."""
-        return cls(START, ceiling, target)._sized(learned or START)
+    def start(
+        cls, ceiling: int, target: float, learned: int | None = None, *, a_call: int = START
+    ) -> Controller:
+        """A controller at its learned size, or at a modest one that fills a model call of `a_call` rows."""
+        return cls(START, ceiling, target)._sized(learned or max(START, a_call))
 
     def after_batch(self, rows: int, seconds: float) -> Controller:
         """The controller after a batch of `rows` rows that kept the database busy for `seconds`.

@@ -10,14 +10,21 @@ from __future__ import annotations
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, CursorResult, Engine
+from sqlalchemy import Connection, CursorResult, Engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InvalidatePoolError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 
 from worker import errors
 from worker.capabilities import Capabilities, capabilities_of, seconds
@@ -28,6 +35,8 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",  # which of the two it is the server itself says
 }
+
+_TRUSTED_FOR = 1.0  # seconds after its last use in which a connection is not asked whether it still lives
 
 
 def normalise_url(url: str) -> sqlalchemy.URL:
@@ -260,13 +269,35 @@ def one_line(message: str) -> str:
 
 def _create_engine(url: sqlalchemy.URL, pool_size: int, capabilities: Capabilities, name: str) -> Engine:
     try:
-        return sqlalchemy.create_engine(
+        engine = sqlalchemy.create_engine(
             url,
             pool_size=pool_size,
             max_overflow=4,
-            pool_pre_ping=True,
             isolation_level="READ COMMITTED",
             connect_args=capabilities.connect_arguments(name, url),
         )
     except (NoSuchModuleError, ArgumentError, ImportError) as error:
         raise errors.ConfigurationError(f"database: {one_line(str(error))}") from error
+    _ask_the_idle(engine, capabilities)
+    return engine
+
+
+def _ask_the_idle(engine: Engine, capabilities: Capabilities) -> None:
+    """Replace connections that broke while nobody used them.
+
+    `pool_pre_ping` would ask before each of a batch's three transactions, which is 2 % of a row's processor time.
+    """
+
+    def note(_: Any, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    def ask(connection: Any, record: Any, _: Any) -> None:
+        if time.monotonic() - record.info.get("used", time.monotonic()) < _TRUSTED_FOR:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except capabilities.driver_error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "checkin", note)
+    event.listen(engine, "checkout", ask)

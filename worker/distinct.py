@@ -17,11 +17,11 @@ def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
     The positions are None where no row is there twice. Python holds 1, 1.0 and True for equal, and 0.0 and
     -0.0; here they differ. Rows that Python holds for different (two NaNs) may be told apart or not.
 
-    5,000 rows of 20 columns: 0.2 ms where one column tells them all apart, 0.9 ms where it takes several, 4 ms with
+    5,000 rows of 20 columns: 0.2 ms where one column tells them all apart, 0.6 ms where it takes two, 1 ms more, 4 ms with
     equal rows among them (20 ms with decimals or dates).
     """
     try:
-        if _one_column_differs(rows) or len(set(rows)) == len(rows):
+        if _two_columns_differ(rows) or len(set(rows)) == len(rows):
             return rows, None
     except TypeError:  # lists and dictionaries cannot be hashed
         pass
@@ -36,13 +36,19 @@ def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
     return list(first.values()), positions
 
 
-def _one_column_differs(rows: Sequence[Row]) -> bool:
-    """Whether the column that differs in each of the first rows does so in all: cheaper to ask than for whole rows."""
-    sample = rows[:_SAMPLE]
-    for place, values in enumerate(zip(*sample, strict=True)):
-        if len(set(values)) == len(sample):
-            return len({row[place] for row in rows}) == len(rows)
-    return False
+def _two_columns_differ(rows: Sequence[Row]) -> bool:
+    """Whether the two columns that differ most among the first rows tell all apart: cheaper to ask than for whole rows."""
+    columns = sorted(
+        enumerate(zip(*rows[:_SAMPLE], strict=True)), key=lambda column: len(set(column[1])), reverse=True
+    )
+    if len(columns) < 2:
+        return False
+    (first, one), (second, other) = columns[:2]
+    if len(set(zip(one, other, strict=True))) < len(one):
+        return False
+    return len({row[first] for row in rows}) == len(rows) or len(
+        {(row[first], row[second]) for row in rows}
+    ) == len(rows)
 
 
 def exact(row: Row) -> Hashable:

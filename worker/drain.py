@@ -156,7 +156,9 @@ class Drain:
         ):  # `rowscore tune --save` may keep more
             self._call_limit = max(self._call_limit, share.rows_per_call)
         target = prediction.max_lock_time.total_seconds()
-        controller = Controller.start(prediction.max_rows_per_claim, target, share.rows_per_claim)
+        controller = Controller.start(
+            prediction.max_rows_per_claim, target, share.rows_per_claim, a_call=self._call_limit
+        )
         return controller, min(self._call_limit, share.rows_per_call or self._call_limit)
 
     def _loop(self, started: float, controller: Controller, rows_per_call: int) -> str:

@@ -13,7 +13,7 @@ from worker.answers import OutputKind
 from worker.database import Transaction
 from worker.distinct import exact
 from worker.errors import DataError, LockTimeoutError
-from worker.leases import Key, Lease, Window, bind_key
+from worker.leases import Key, Lease, Window, bind_key, share_prediction
 from worker.materialisation import Materialisation
 from worker.models.protocol import Answer, RowFailure
 from worker.states import RowState
@@ -203,6 +203,8 @@ def _unheld(
             capabilities.steps_over or not _is_held(transaction, error)
         ):
             raise
+    # Again: with innodb_rollback_on_timeout = ON it was undone.
+    share_prediction(transaction, m, lease.generation)
     asked = list_keys(transaction, m, lease, window, limit, fits=fits)
     found = asked.pick(_lock(transaction, m, claims, asked, guarded=False, fits=fits, shared=shared))
     named = m.render(statement, claims=claims, locked=True, **extra)

@@ -28,7 +28,7 @@ SET {% for o in outputs %}c.{{ o.name|id }} = {{ received(o, "v.`rowscore$o" ~ l
 
 -- name: lock_rows
 -- Locks those of some rows that are still as they were and that nobody holds; answers with their places, from 1.
-{% macro unchanged(source) %}{% if guarded %}{{ guard("c", state, claims, fingerprint, source) }}{% else %}c.{{ state|id }} = {{ claims.value }}{% endif %}{{ fitting(where, fits) }}{% endmacro %}
+{% macro unchanged(source) %}{% if guarded %}{{ guard("c", state, claims, fingerprint, source) }}{% else %}c.{{ state|id }} = {{ claims.value }}{% endif %}{{ fitting(where, fits) }}{% if only and fits is not none %} AND ({{ only }}) IS TRUE{% endif %}{% endmacro %}
 {% set lock = share() if shared else "FOR UPDATE" %}
 {% if mariadb %}
 {# Names that no column of the user's bears, since a variable would hide the column. #}
@@ -47,7 +47,8 @@ BEGIN NOT ATOMIC
     WHERE {{ unchanged("v") }} LIMIT 18446744073709551615 {{ lock }}) AS l;
   IF `rowscore$held` THEN
     IF @@innodb_rollback_on_timeout THEN
-      SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1205, MESSAGE_TEXT = 'rows are held, and innodb_rollback_on_timeout gives up all locks';
+      SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 3572,
+        MESSAGE_TEXT = 'other sessions hold rows, and with innodb_rollback_on_timeout = ON all locks are lost when one is not granted';
     END IF;
     FOR `rowscore$v` IN (SELECT v.* FROM {{ asked }} AS v) DO
       SELECT COUNT(*) INTO `rowscore$ours` FROM {{ table }} AS c FORCE INDEX ({{ key_index|id }})

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import time
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing.synchronize import Event
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from worker.log import configure_log
 from worker.models.protocol import Batch
 
 NUMBERS = [place for place, name in enumerate(churn.FEATURES) if name not in churn.TEXTS]
+_numbers = itemgetter(*NUMBERS)
 _WEIGHTS = np.linspace(-0.01, 0.01, len(churn.FEATURES))
 
 
@@ -31,7 +34,7 @@ class Outcome:
         slowdown: mean seconds of the last tenth of the batches over the first tenth's (after one of warm-up).
         last_look: seconds from the last row's commit to the end of the drains: the walk over dead index entries
             looking for rows that committed late; outside any lock, rationed, and not in `rows_per_second`.
-        growth: largest resident memory of a worker at its end over that after its first tenth of batches.
+        growth: largest resident memory of a worker at its end over that after its first few batches of full size.
         processor: seconds of processor time of the workers' own processes for each row, starting up not counted.
     """
 
@@ -67,9 +70,9 @@ WORKER_SIDE = {"python": "tests.benchmarks.contenders:in_process"}
 
 def in_process(batch: Batch) -> Any:
     """A logistic regression in numpy over the numeric features, in this process."""
-    columns = list(zip(*batch.rows, strict=True))
-    matrix = np.array([columns[place] for place in NUMBERS], dtype=float)
-    return 1.0 / (1.0 + np.exp(-(_WEIGHTS[NUMBERS] @ matrix) / 100.0))
+    values = chain.from_iterable(map(_numbers, batch.rows))
+    matrix = np.fromiter(values, float, len(batch) * len(NUMBERS)).reshape(len(batch), len(NUMBERS))
+    return 1.0 / (1.0 + np.exp(-(matrix @ _WEIGHTS[NUMBERS]) / 100.0))
 
 
 def workers(url: str, model: dict[str, str], count: int, rows: int) -> Outcome:
@@ -104,16 +107,18 @@ def _work(url: str, model: dict[str, str], go: Event, results: Any) -> None:
     configure_log("ERROR")
     engine = Engine(configuration(url, model))
     times: list[float] = []
-    memory: list[int] = []
+    memory: list[tuple[int, int]] = []
     moments: list[float] = [0.0]
 
     def progress(_: Summary, result: BatchResult) -> None:
         if result.taken:
             times.append(result.total_seconds / result.taken)
-            memory.append(_resident())
+            memory.append((result.taken, _resident()))
             moments.append(time.perf_counter())
 
     drain = Drain(engine, seconds=600, progress=progress)
+    with drain.database.transaction():
+        pass  # connected, as the one UPDATE is
     results.put("ready")
     go.wait()
     begun = time.process_time()
@@ -124,7 +129,8 @@ def _work(url: str, model: dict[str, str], go: Event, results: Any) -> None:
     slowdown = (
         float(np.mean(times[-tenth - 1 : -1]) / np.mean(times[5 : 5 + tenth])) if len(times) > 25 else None
     )
-    growth = memory[-1] / memory[len(memory) // 10] if memory else 1.0
+    full = [pages for taken, pages in memory if taken == max(memory)[0]]
+    growth = full[-1] / full[:3][-1] if full else 1.0
     results.put(
         {
             "scored": scored,

@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Connect
-from tests.support.databases import INNODB, Session
-from tests.support.mysql import URL
+from tests.support.databases import INNODB, Session, session
+from tests.support.mysql import URL, provided
 from tests.support.predictions import (
     add_items,
     add_up,
@@ -27,6 +28,8 @@ from tests.support.predictions import (
 )
 from worker import rows, upkeep
 from worker.database import Transaction
+from worker.demo.installs import mariadb_install
+from worker.demo.mysql import FAST_SETTINGS, MySQLServer
 from worker.errors import FailureClass
 from worker.leases import Lease, Window
 from worker.materialisation import Materialisation
@@ -238,3 +241,28 @@ def test_it_never_queues_up_for_a_row_of_the_applications(
         assert upkeep.retry_failures(engine, everything=True) == 1
         drain(engine)
         assert states(application) == {SCORED: 35, FAILED: 2, SKIPPED: 2}
+
+
+def test_where_a_lock_that_is_not_granted_undoes_the_transaction_nothing_is_written_beside_a_held_row(
+    tmp_path: Path,
+) -> None:
+    """MariaDB gives up all locks then, those under which the generation and the lease were looked at as well."""
+    settings = {**FAST_SETTINGS, "innodb_rollback_on_timeout": "ON"}
+    with MySQLServer(tmp_path, install=provided(mariadb_install), settings=settings) as server:
+        with session(server.url()) as administrator:
+            administrator.execute("CREATE DATABASE held")
+        url = server.url("held")
+        with (
+            session(url) as application,
+            session(url, autocommit=False) as holder,
+            opened(configuration(url)) as engine,
+        ):
+            make_items(application)
+            applied(engine)
+            add_items(application, 10)
+            holder.execute("SELECT id FROM items WHERE id = 5 FOR UPDATE")
+            drain(engine)
+            assert (states(application), calls(application)) == ({PENDING: 10}, 0)
+            holder.rollback()
+            drain(engine)
+            assert (states(application), calls(application)) == ({SCORED: 10}, 10)

@@ -113,6 +113,9 @@ def test_without_anything_learned_it_begins_modestly() -> None:
     assert Controller.start(10_000, 0.5).rows == START
     assert Controller.start(20, 0.5).rows == 20
     assert Controller.start(10_000, 0.5, 0).rows == START
+    assert Controller.start(10_000, 0.5, a_call=5000).rows == 5000
+    assert Controller.start(10_000, 0.5, a_call=100).rows == START
+    assert Controller.start(10_000, 0.5, 300, a_call=5000).rows == 300
 
 
 def test_a_clock_that_stood_still_or_an_empty_batch_changes_nothing() -> None:
