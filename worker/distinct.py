@@ -17,8 +17,8 @@ def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
     The positions are None where no row is there twice. Python holds 1, 1.0 and True for equal, and 0.0 and
     -0.0; here they differ. Rows that Python holds for different (two NaNs) may be told apart or not.
 
-    5,000 rows of 20 columns: 0.2 ms where one column tells them all apart, 0.6 ms where it takes two, 1 ms more, 4 ms with
-    equal rows among them (20 ms with decimals or dates).
+    5,000 rows of 20 columns: 0.2 ms where one column tells them all apart, 0.6 ms where it takes two, 1 ms more, 4 ms
+    with equal rows among them (20 ms with decimals or dates).
     """
     try:
         if _two_columns_differ(rows) or len(set(rows)) == len(rows):

@@ -29,7 +29,7 @@ class MariaDB(Subject):
     }
     flat = 1.3
 
-    settings: ClassVar[Mapping[str, str]] = {"innodb_log_file_size": "1G"}
+    settings: ClassVar[Mapping[str, str]] = {"innodb_log_file_size": "4G"}
     settling: ClassVar[tuple[str, ...]] = (
         "SET GLOBAL innodb_max_purge_lag_wait = 0",  # returns when nothing is left to purge
     )
@@ -85,7 +85,7 @@ class MariaDB(Subject):
 class MySQL(MariaDB):
     """MySQL, likewise."""
 
-    settings: ClassVar[Mapping[str, str]] = {"innodb_redo_log_capacity": "1G"}
+    settings: ClassVar[Mapping[str, str]] = {"innodb_redo_log_capacity": "4G"}
     settling: ClassVar[tuple[str, ...]] = ()
 
     def _install(self) -> Install:
