@@ -37,7 +37,7 @@ def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
 
 
 def _two_columns_differ(rows: Sequence[Row]) -> bool:
-    """Whether the two columns that differ most among the first rows tell all apart: cheaper to ask than for whole rows."""
+    """Whether the two columns that differ most among the first rows tell all apart: cheaper than whole rows."""
     columns = sorted(
         enumerate(zip(*rows[:_SAMPLE], strict=True)), key=lambda column: len(set(column[1])), reverse=True
     )
