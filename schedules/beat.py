@@ -17,15 +17,20 @@ from worker.errors import ConfigurationError
 
 RETRY_EVERY = timedelta(minutes=1)
 PRUNE_EVERY = timedelta(hours=1)
+VERIFY_EVERY = timedelta(
+    hours=1
+)  # whether a walk is due the database tells, however often beat is started anew
+LOOK_AT_VIEW_EVERY = timedelta(hours=1)
+LOOKS_PER_REFRESH = 4  # at whether a rescore by `max_age` is due, which the database knows
 _FIELDS = 5
 _HOUR = 3600.0
 
 
 def beat_schedule(configuration: Configuration) -> dict[str, dict[str, Any]]:
-    """Beat's table: for each prediction a tick, the retry of failed rows, and the pruning of its log.
+    """Beat's table: for each prediction a tick, the retry of failed rows, the pruning of its log, a look at its view.
 
-    A prediction with `cron` retries with it too: whoever confines scoring to the night means the model's
-    bill.
+    A prediction with `max_age` has rows scored again that are too old. One with `cron` retries and begins that with it
+    too: whoever confines scoring to the night means the model's bill.
 
     Raises:
         ConfigurationError: a `cron` cannot be read; it names the key.
@@ -39,6 +44,18 @@ def beat_schedule(configuration: Configuration) -> dict[str, dict[str, Any]]:
             "retry", name, when or RETRY_EVERY, expires if when else RETRY_EVERY.total_seconds()
         )
         table[f"{name}: prune"] = _entry("prune", name, PRUNE_EVERY, PRUNE_EVERY.total_seconds())
+        if (every := prediction.verified_every) is not None:
+            looks = min(every, VERIFY_EVERY)
+            table[f"{name}: verify"] = _entry("verify", name, looks, looks.total_seconds())
+        if prediction.view_name is not None:
+            table[f"{name}: view"] = _entry(
+                "view", name, LOOK_AT_VIEW_EVERY, LOOK_AT_VIEW_EVERY.total_seconds()
+            )
+        if prediction.refresh_every is not None:
+            looks = prediction.refresh_every / LOOKS_PER_REFRESH
+            table[f"{name}: refresh"] = _entry(
+                "refresh", name, when or looks, expires if when else looks.total_seconds()
+            )
     return table
 
 

@@ -1,4 +1,4 @@
-"""The task that works on a backfill, on a queue of its own, so that rows that come never wait behind old ones."""
+"""The task that works on a backfill or a rescore, on a queue of its own: rows that come never wait behind it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _log = logger(__name__)
 
 @shared_task(bind=True, name="rowscore.backfill", throws=(RowscoreError,))  # type: ignore[untyped-decorator]
 def backfill(self: Any, name: str | None = None) -> dict[str, Any]:
-    """Score windows of the backfill that is under way, for `max_run_time`; nothing where none is."""
+    """Score windows of the backfill or rescore that is under way, for `max_run_time`; nothing where none is."""
     engine: Engine = self.app.engine
     with in_one_line("backfill", name), self.app.shutdown.finishing(engine.stop):
         prediction = engine.prediction(name)
         run = runs.live(engine, prediction.name)
         if run is None:
-            return {**Summary(prediction.name, ended="no backfill is under way", empty=True).as_dict()}
+            ended = "no backfill or rescore is under way"
+            return {"kind": None, **Summary(prediction.name, ended=ended, empty=True).as_dict()}
         budget = prediction.max_run_time.total_seconds()
         started = time.monotonic()
         progress = _RunProgress(self, engine, run)
@@ -41,11 +42,11 @@ def backfill(self: Any, name: str | None = None) -> dict[str, Any]:
         summary = replace(summary, seconds=time.monotonic() - started)
         if not engine.stop.is_set():
             _follow(engine, summary, budget)
-    return summary.as_dict()
+    return {"kind": run.kind.value, **summary.as_dict()}
 
 
 def start(engine: Engine, name: str, expires: float) -> int:
-    """Send as many tasks as there is room for in the backfill that was begun with --celery; returns how many."""
+    """Send as many tasks as there is room for in the run that was begun for Celery; returns how many."""
     free = look_at_backfill(engine, name).free
     for _ in range(free):
         backfill.apply_async((name,), queue=BACKFILL_QUEUE, expires=expires)
@@ -77,6 +78,6 @@ class _RunProgress(TaskProgress):
         """See `TaskProgress`."""
         progress, text = super().describe(summary, result, rate)
         run = runs.read(self._engine, summary.prediction, self._run)
-        progress |= {"run": run.id, "rows_done": run.done, "rows_total": run.total}
+        progress |= {"run": run.id, "kind": run.kind.value, "rows_done": run.done, "rows_total": run.total}
         whole = "" if run.total is None else f" of {run.total:,}"
-        return progress, f"{run.done:,}{whole} rows done; {text}"
+        return progress, f"{run.kind.value}: {run.done:,}{whole} rows done; {text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,6 +70,11 @@ def administrator(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]
     """A superuser's connection that makes and drops the tests' databases."""
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         yield connection
+
+
+def pytest_configure() -> None:
+    """Ctrl-C counts, in the commands that tests start as well: a shell's background jobs begin with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -31,11 +31,16 @@ class Ahead:
     Args:
         take: takes a window of about so many rows.
         give_back: hands a window back that nobody is going to score.
+        once: the run ends: what was found empty stays so, and a second walk over the table, which is rationed, would
+            find the same.
     """
 
-    def __init__(self, take: Callable[[int], Claim | Idle], give_back: Callable[[Claim], None]) -> None:
+    def __init__(
+        self, take: Callable[[int], Claim | Idle], give_back: Callable[[Claim], None], *, once: bool
+    ) -> None:
         self._take = take
         self._give_back = give_back
+        self._once = once
         self._pool: ThreadPoolExecutor | None = None
         self._taken: Future[Claim | Idle] | None = None
 
@@ -48,7 +53,7 @@ class Ahead:
         """The window that was taken in advance; one that is taken now, where there was none then."""
         if self._taken is not None:
             taken, self._taken = self._taken.result(), None
-            if not isinstance(taken, Idle):
+            if not isinstance(taken, Idle) or (taken.empty and self._once):
                 return taken
         return self._take(rows)
 

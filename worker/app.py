@@ -19,7 +19,7 @@ from worker.stdlog import adopt_standard_logs
 
 QUEUE = "rowscore"
 BACKFILL_QUEUE = "rowscore-backfill"  # `celery -A worker worker -Q rowscore-backfill`
-TASKS = ("tasks.backfills", "tasks.drains", "tasks.upkeep")
+TASKS = ("tasks.backfills", "tasks.drains", "tasks.upkeep", "tasks.verification")
 _MARGIN = 60.0  # seconds for a batch's statements, waits for locks included, and a model without a timeout
 _RESULTS_KEPT = 3600.0  # seconds; two ticks a minute and their drains are a few thousand small keys
 

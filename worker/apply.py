@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -23,10 +23,13 @@ from worker.errors import (
     RefusedError,
 )
 from worker.facts import read_facts, read_marked
-from worker.materialisation import Materialisation
+from worker.materialisation import Materialisation, resolve
 from worker.plan import plan_changes
+from worker.promotion import Course as Switched
+from worker.promotion import plan_switch
 from worker.removal import plan_removal, read_remains
 from worker.state import one_at_a_time
+from worker.switches import Direction
 
 _DEPENDENT_OBJECTS = "2BP01"
 _NOT_TOLD = ("42000", "42S02")  # MySQL, MariaDB: not without PROCESS, or a plugin that is not installed
@@ -139,6 +142,53 @@ def remove(
     ).run(dry_run=dry_run)
 
 
+def switch(
+    database: Database,
+    pair: tuple[Prediction, Prediction],
+    direction: Direction,
+    *,
+    allow_missing: bool = False,
+    allow_copy: bool = False,
+    dry_run: bool = False,
+    on_change: Callable[[Change], object] = _ignore,
+    on_wait: Callable[[str], object] = _ignore,
+    patience: LockPatience = DEFAULT_PATIENCE,
+) -> Switched:
+    """Let a live prediction and its shadow change places; a second time goes on where the first one stopped.
+
+    Args:
+        database: where.
+        pair: both, as the file has them.
+        direction: promote, or back.
+        allow_missing: though rows would lose their prediction.
+        allow_copy, dry_run, on_change, on_wait, patience: as for `apply`.
+
+    Raises:
+        RefusedError: why it is not done; nothing was changed.
+        ConfigurationError, PrivilegeError, LockTimeoutError: as for `apply`.
+    """
+    if allow_copy and not database.capabilities.alteration.copies:
+        raise ConfigurationError("--allow-copy: this database renames columns without copying the table")
+
+    def plan(transaction: Transaction) -> Switched:
+        return plan_switch(transaction, pair, direction, allow_missing=allow_missing, allow_copy=allow_copy)
+
+    with database.transaction(lock_timeout=patience.lock_timeout) as transaction:
+        found = plan(transaction)
+        relations: list[Any] = [resolve(transaction, pair[0]).table.oid]
+    if dry_run or not found.changes:
+        return found
+    done = _Course(
+        database=database,
+        plan=lambda transaction: plan(transaction).changes,
+        relations=lambda _: relations,
+        patience=patience,
+        on_change=on_change,
+        on_wait=on_wait,
+    ).run(dry_run=False)
+    return replace(found, changes=done)
+
+
 def drift(transaction: Transaction, materialisation: Materialisation) -> list[str]:
     """What `apply` would change or why it would refuse, in words; empty where all is as wanted."""
     try:
@@ -190,7 +240,7 @@ class _Course:
             raise LockTimeoutError(self._explained(error), sqlstate=error.sqlstate) from error
         except CopyNeededError as error:
             raise RefusedError(
-                f"{error}; `rowscore apply --allow-copy` copies the table, and those who write to it wait meanwhile"
+                f"{error}; --allow-copy copies the table, and those who write to it wait meanwhile"
             ) from error
         except DatabaseError as error:
             if error.sqlstate == _DEPENDENT_OBJECTS:

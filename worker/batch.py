@@ -26,7 +26,6 @@ from worker.purse import Metered, Purse
 from worker.reading import Reader, Reading
 from worker.rows import Taken
 from worker.scoring import score
-from worker.states import RunKind
 from worker.writeback import Outcome, Writeback, Written
 
 DEFAULT_ROWS_PER_CALL = 1000
@@ -215,7 +214,7 @@ class BatchScorer:
             count = self.inside.score_window(transaction, lease, past_locks=len(shares) > 1)
             self.inside.note_call(result.statistics, count, started)
             result.taken = count
-            if lease.kind is RunKind.BACKFILL or share.failures or share.has_failures:
+            if lease.kind.once or share.failures or share.has_failures:
                 # All workers share these rows of rowscore's own, for milliseconds: giving up after 50 ms of waiting for
                 # one would roll back answers that are paid for.
                 transaction.set_local(lock_timeout="5s")
@@ -267,7 +266,7 @@ class BatchScorer:
         result.total_seconds = time.monotonic() - result.started
         if result.taken or result.skipped:
             log_batch(transaction, self.m, lease, self.leases.owner, result)
-        if lease.kind is RunKind.BACKFILL:
+        if lease.kind.once:
             transaction.execute(
                 self.m.render("count_run"), run=lease.run, walked=lease.rows,
                 scored=result.scored, failed=result.failed, skipped=result.skipped,

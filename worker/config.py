@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -30,6 +31,7 @@ from worker.sections import Count, Duration
 from worker.sections import Section as _Section
 from worker.states import RunKind
 
+SHORTEST_AGE = timedelta(hours=1)
 DEFAULT_FILE = "rowscore.toml"
 FILE_VARIABLE = "ROWSCORE_CONFIG"
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -37,6 +39,17 @@ _IDENTIFIER_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 _UNDECIDING = (  # keys of a model that decide no value
     "timeout", "headers", "attempts", "max_bytes", "mode", "cost_per_call", "cost_per_row",
 )  # fmt: skip
+# SQL that reads the clock or a die: a fingerprint of it would be another one each time.
+_UNSTEADY = re.compile(
+    r"\b(?:current_(?:date|time|timestamp)|local(?:time|timestamp)|utc_(?:date|time|timestamp)|"
+    r"(?:now|curdate|curtime|sysdate|unix_timestamp|clock_timestamp|statement_timestamp|"
+    r"transaction_timestamp|random|rand|uuid|gen_random_uuid)\s*\()",
+    re.IGNORECASE,
+)
+VERIFY_EVERY = timedelta(days=1)
+LONGEST_NAME = 40  # characters of a prediction's
+SHADOW_SUFFIX = "_shadow"  # of its name, and of the columns that it has beside the live one's
+_OF_A_MODEL = ("max_rows_per_batch", "concurrency", "daily_budget")  # what changes places with a model
 _PLANNED_KINDS = ("sagemaker", "comprehend", "bedrock", "openai", "onnx")
 
 
@@ -308,6 +321,16 @@ def _model_of_kind(value: Any) -> Any:
     return _KINDS[named[0]].model_validate(value)
 
 
+class Shadow(_Section):
+    """What a second model that is tried beside the live one has of its own; all else is the live one's."""
+
+    model: Annotated[ModelKind, BeforeValidator(_model_of_kind)]
+    version: str | None = None
+    max_rows_per_batch: Count | None = None
+    concurrency: Annotated[int, Field(ge=1, le=64, strict=True)] | None = None
+    daily_budget: str | None = None
+
+
 class Prediction(_Section):
     """One `[predictions.<name>]` table: which rows, which inputs, which model, which outputs, and how to run it."""
 
@@ -327,7 +350,9 @@ class Prediction(_Section):
     version: Version | None = None
     where: str | None = None
     arrived_at: Identifier | None = None
-    on_input_change: Literal["trigger", "ignore"] = "trigger"
+    on_input_change: Literal["trigger", "fingerprint", "ignore"] = "trigger"
+    fingerprint: Identifier | None = None
+    verify_every: Duration | Literal[False] | None = None
     max_rows_per_batch: Count | None = None
     max_rows_per_claim: Count = 10_000
     max_lock_time: Duration = timedelta(milliseconds=500)
@@ -339,7 +364,10 @@ class Prediction(_Section):
     workers: Annotated[int, Field(ge=1, le=64, strict=True)] = 2
     backfill_workers: Annotated[int, Field(ge=1, le=64, strict=True)] = 2
     daily_budget: str | None = None
+    max_age: Duration | None = None
     throttle: Throttle = Throttle()
+    shadow: Shadow | None = None
+    _shadow_of: str | None = PrivateAttr(None)
 
     @field_validator("key", mode="before")
     @classmethod
@@ -353,23 +381,42 @@ class Prediction(_Section):
             parse_budget(value)
         return value
 
+    @field_validator("max_age")
+    @classmethod
+    def _not_too_short(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value < SHORTEST_AGE:
+            raise ValueError(
+                'expected an hour or more, such as "30d": rows that are too old are looked for all over the table, '
+                "and at most once an hour"
+            )
+        return value
+
     @field_validator("name")
     @classmethod
     def _short_name(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", value):
+        if not re.fullmatch(rf"[a-z][a-z0-9_]{{0,{LONGEST_NAME - 1}}}", value):
             raise ValueError("a prediction's name is 1 to 40 of a-z, 0-9 and _, and begins with a letter")
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Prediction:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """That its keys go together.
+
+        Raises:
+            ValueError: which do not, and why.
+        """
         names = [item.name for item in self.inputs]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"input {sorted(twice)[0]!r} is listed twice")
-        own = [*self.outputs, self.state_column, self.scored_at_column]
-        own += [self.version.column] if self.version else []
+        own = self.own_columns
         if twice := {name for name in own if own.count(name) > 1}:
             raise ValueError(
-                f"column {sorted(twice)[0]!r} has two roles among outputs, state, scored_at and version"
+                f"column {sorted(twice)[0]!r} has two roles among outputs, state, scored_at"
+                f"{', version and fingerprint' if self.fingerprint_column else ' and version'}"
             )
         if both := {item.column for item in self.inputs} & set(own):
             raise ValueError(
@@ -379,20 +426,34 @@ class Prediction(_Section):
             raise ValueError(
                 "daily_budget is money, and the model has neither cost_per_call nor cost_per_row"
             )
+        _check_fingerprint(self)
         if self.live and not isinstance(self.model, SqlModel):
             raise ValueError("live = true needs a model of kind sql: the view itself calls it")
         if isinstance(self.model, SqlModel) and self.model.aurora is not None:
             _check_service(self.model.aurora, names, len(self.outputs))
-        return self
+
+    @property
+    def shadow_of(self) -> str | None:
+        """The name of the live prediction that this one is the shadow of, or None."""
+        return self._shadow_of
+
+    def live_column(self, output: str) -> str | None:
+        """The live prediction's output column beside this shadow's, or None for a prediction that is no shadow."""
+        return None if self._shadow_of is None else output.removesuffix(SHADOW_SUFFIX)
 
     @property
     def daily_cap(self) -> Budget | None:
         """The daily budget, read."""
         return None if self.daily_budget is None else parse_budget(self.daily_budget)
 
+    @property
+    def refresh_every(self) -> timedelta | None:
+        """The time between two rescores by `max_age`: a thirtieth of it, an hour at least, so rows are hardly older."""
+        return None if self.max_age is None else max(self.max_age / 30, SHORTEST_AGE)
+
     def most_workers(self, kind: RunKind) -> int:
         """How many workers may score at once: rows that come, and old ones, have workers of their own."""
-        return self.workers if kind is RunKind.DRAIN else self.backfill_workers
+        return self.backfill_workers if kind.once else self.workers
 
     @property
     def state_column(self) -> str:
@@ -403,6 +464,25 @@ class Prediction(_Section):
     def scored_at_column(self) -> str:
         """The column that holds the time of the row's last scoring."""
         return self.scored_at or f"{self.name}_scored_at"
+
+    @property
+    def own_columns(self) -> list[str]:
+        """The columns that rowscore writes, one named twice where it is asked to have two roles."""
+        more = self.version.column if self.version else None, self.fingerprint_column
+        return [*self.outputs, self.state_column, self.scored_at_column, *filter(None, more)]
+
+    @property
+    def fingerprint_column(self) -> str | None:
+        """The column that keeps the fingerprint of the inputs that were scored, or None where none is kept."""
+        named = f"{self.name}_fingerprint" if self.on_input_change == "fingerprint" else None
+        return self.fingerprint or named
+
+    @property
+    def verified_every(self) -> timedelta | None:
+        """How often all rows are verified by themselves, or None: by hand alone."""
+        if self.verify_every is None:
+            return VERIFY_EVERY if self.on_input_change == "fingerprint" else None
+        return self.verify_every or None
 
     @property
     def view_name(self) -> str | None:
@@ -429,6 +509,7 @@ class Prediction(_Section):
                 self.state_column,
                 self.scored_at_column,
                 self.version.column if self.version else None,
+                *([self.fingerprint_column] if self.fingerprint_column else []),
             ],
             "model": model,
         }
@@ -443,6 +524,27 @@ class Prediction(_Section):
     def version_value(self) -> str:
         """The model version asked for; empty where none is configured."""
         return self.version.value if self.version else ""
+
+
+def _check_fingerprint(prediction: Prediction) -> None:
+    """That what is said about fingerprints goes together, and that the same row always has the same one."""
+    if prediction.fingerprint is not None and prediction.on_input_change == "ignore":
+        raise ValueError('fingerprint needs on_input_change = "fingerprint" or "trigger", not "ignore"')
+    if prediction.fingerprint_column is None:
+        if prediction.verify_every:
+            raise ValueError(
+                'verify_every needs a fingerprint: set on_input_change = "fingerprint", or name a column with '
+                'fingerprint = "..."'
+            )
+        return
+    expressions = {item.name: item.sql or "" for item in prediction.inputs}
+    for name, expression in {**expressions, "where": prediction.where or ""}.items():
+        if found := _UNSTEADY.search(expression):
+            label = "where" if expression == prediction.where else f"input {name!r}"
+            raise ValueError(
+                f"{label} has {found[0].rstrip(' (')!r} in it, so its fingerprint would be another one each time "
+                "and each row be scored anew; do without it, or keep no fingerprint"
+            )
 
 
 def _check_service(service: AuroraService, inputs: list[str], outputs: int) -> None:
@@ -471,6 +573,84 @@ def _check_service(service: AuroraService, inputs: list[str], outputs: int) -> N
         raise ValueError(
             f"{where}.request: there is no input {sorted(unknown)[0]!r}; it has {', '.join(inputs)}"
         )
+
+
+def shadow_of(live: Prediction) -> Prediction:
+    """The shadow that a prediction asks for, as a prediction of its own: over the same rows, into other columns.
+
+    It scores no row again because of its age: nobody asked for that.
+
+    Raises:
+        ValueError: its name or a column's is too long, or its keys do not go together; it names the section.
+    """
+    own, where = live.shadow, f"predictions.{live.name}.shadow"
+    assert own is not None  # noqa: S101 - who calls this has seen it
+    name = live.name + SHADOW_SUFFIX
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"{where}: it is a prediction named {name}, longer than {LONGEST_NAME}; shorten {live.name}"
+        )
+    if own.version is None and live.version is not None:
+        raise ValueError(f'{where}: expected version = "...", since predictions.{live.name} has a version')
+    if own.version is not None and live.version is None:
+        raise ValueError(
+            f"{where}.version: predictions.{live.name} has no version section, which names a column"
+        )
+    version = None
+    if live.version is not None and own.version is not None:
+        version = Version(column=live.version.column + SHADOW_SUFFIX, value=own.version)
+    try:
+        outputs = {
+            _checked_identifier(f"{column}{SHADOW_SUFFIX}"): kind for column, kind in live.outputs.items()
+        }
+        shadow = live.model_copy(
+            update={
+                "name": name,
+                "outputs": outputs,
+                "model": own.model,
+                "version": version,
+                "state": None,
+                "scored_at": None,
+                "fingerprint": live.fingerprint and live.fingerprint + SHADOW_SUFFIX,
+                "view": False,
+                "live": False,
+                "shadow": None,
+                "max_age": None,
+                **{key: value for key in _OF_A_MODEL if (value := getattr(own, key)) is not None},
+            }
+        )
+        shadow.check()
+        if shadow.daily_budget is not None:
+            parse_budget(shadow.daily_budget)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    shadow._shadow_of = live.name
+    if both := set(shadow.own_columns) & set(live.own_columns):
+        raise ValueError(f"{where}: column {sorted(both)[0]!r} would be written by both")
+    return shadow
+
+
+def forgotten_shadow(live: Prediction) -> Prediction:
+    """What `remove` needs of a shadow that may be in the database and is no longer in the file: its name and table."""
+    name = live.name + SHADOW_SUFFIX
+    found = live.model_copy(update={"name": name, "view": False, "live": False, "shadow": None})
+    found._shadow_of = live.name
+    return found
+
+
+def swapped(live: Prediction, shadow: Prediction) -> tuple[Prediction, Prediction]:
+    """The two after their models have changed places, with what belongs to a model.
+
+    Raises:
+        ValueError: the live prediction would not be one with the shadow's model.
+    """
+    found = []
+    for here, there in ((live, shadow), (shadow, live)):
+        version = here.version and Version(column=here.version.column, value=there.version_value)
+        taken = {key: getattr(there, key) for key in ("model", *_OF_A_MODEL)}
+        found.append(here.model_copy(update={**taken, "version": version}))
+        found[-1].check()
+    return found[0], found[1]
 
 
 def _suffixed(table: str, suffix: str) -> str:
@@ -503,17 +683,51 @@ class Configuration(_Section):
             self.predictions[name] = prediction.model_copy(update={"throttle": limits})
         return self
 
+    @model_validator(mode="after")
+    def _add_shadows(self) -> Configuration:
+        expanded: dict[str, Prediction] = {}
+        for name, prediction in self.predictions.items():
+            expanded[name] = prediction
+            if prediction.shadow is None:
+                continue
+            shadow = shadow_of(prediction)
+            if shadow.name in self.predictions:
+                raise ValueError(
+                    f"predictions.{name}.shadow: it is a prediction named {shadow.name}, and the file has another of "
+                    f"that name; rename that one"
+                )
+            expanded[shadow.name] = shadow
+        self.predictions.clear()
+        self.predictions.update(expanded)
+        return self
+
     def prediction(self, name: str | None = None) -> Prediction:
-        """The prediction of that name, or the only one where no name is given."""
+        """The prediction of that name, or where no name is given the only one; a shadow does not count."""
         if name is None:
-            if len(self.predictions) == 1:
-                return next(iter(self.predictions.values()))
+            live = [item for item in self.predictions.values() if item.shadow_of is None]
+            if len(live) == 1:
+                return live[0]
             raise ConfigurationError(f"which prediction? {self.path} has {', '.join(self.predictions)}")
         if name not in self.predictions:
             raise ConfigurationError(
                 f"{self.path} has no prediction {name!r}; it has {', '.join(self.predictions)}"
             )
         return self.predictions[name]
+
+    def pair(self, name: str | None = None) -> tuple[Prediction, Prediction]:
+        """The live prediction of that name, or of that shadow's, and its shadow.
+
+        Raises:
+            ConfigurationError: it has none.
+        """
+        asked = self.prediction(name)
+        live = asked if asked.shadow_of is None else self.predictions[asked.shadow_of]
+        if live.shadow is None:
+            raise ConfigurationError(
+                f"{self.path}: predictions.{live.name} has no shadow; a section [predictions.{live.name}.shadow] names "
+                f"the model that is tried beside it"
+            )
+        return live, self.predictions[live.name + SHADOW_SUFFIX]
 
     def database_url(self, prediction: Prediction) -> str:
         """The prediction's database URL with its secrets resolved; never print it."""

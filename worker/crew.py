@@ -1,4 +1,4 @@
-"""Local processes that work on one backfill: started, watched and ended; each has an engine of its own.
+"""Local processes that work on one backfill or rescore: started, watched and ended; each has an engine of its own.
 
 The run in the database is all that they share. One that dies is replaced, and its window is taken over when its lease
 ends; when the parent is gone, however it went, they finish their batch and end.
@@ -99,7 +99,8 @@ class Crew:
 
     def _start(self) -> _Member:
         told, teller = _spawn.Pipe(duplex=False)
-        process = _spawn.Process(target=_work, args=(*self._arguments, teller), name="rowscore-backfill")
+        kind = self._arguments[2].kind.value
+        process = _spawn.Process(target=_work, args=(*self._arguments, teller), name=f"rowscore-{kind}")
         process.start()
         teller.close()
         return _Member(process, told)

@@ -90,7 +90,7 @@ class Drain:
 
     Args:
         kind: which run's windows it takes.
-        run: of a backfill, the one run that it works for.
+        run: of a backfill or rescore, the one run that it works for.
         options: that run's.
         seconds: its time budget, looked at after each batch.
         progress: told after each batch.
@@ -113,19 +113,34 @@ class Drain:
         self.seconds = prediction.max_run_time.total_seconds() if seconds is None else seconds
         self.progress = progress
         self.database: Database = engine.database(prediction)
-        self.m: Materialisation = restricted(engine.materialisation(prediction), options or Options())
+        self.m: Materialisation = restricted(
+            engine.materialisation(prediction), kind, options if options is not None else Options()
+        )
         owner = f"{engine.owner}:{next(_numbers)}"
         self.watch = engine.watch(prediction)
         self.nice = prediction.throttle.nice
         self.leases = Leases(self.database, self.m, owner, run=run, options=options)
         self.scorer = BatchScorer(self.database, self.m, self.leases, engine.model(prediction), engine.stop)
         if self.leases.budget is not None:
-            self.scorer.pay_from(Purse(self.database, self.m, self.leases.budget, daily=self.leases.daily))
+            account = self._account() if run is not None and self.leases.daily else None
+            purse = Purse(self.database, self.m, self.leases.budget, daily=self.leases.daily, account=account)
+            self.scorer.pay_from(purse)
         self.summary = Summary(self.m.name)
         self._fruitful_walk = 0
         self._quick = True
         self._collector = PausedCollector()
         self._call_limit = prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL
+
+    def _account(self) -> int:
+        """The run that the day's sums are kept with, for another one that spends of them as well.
+
+        Raises:
+            NotAppliedError, StaleDefinitionError: this process may not score this prediction.
+        """
+        with self.database.transaction(lock_timeout="5s") as transaction:
+            share_prediction(transaction, self.m)
+            found: Any = transaction.row(self.m.render("daily_account"), prediction=self.m.name)
+        return int(found.id)
 
     def run(self) -> Summary:
         """Work until there is a reason to end, and say which.
@@ -166,7 +181,7 @@ class Drain:
             return "the circuit is open: the model is left alone for now"
         learned = controller.rows, rows_per_call
         fruitless = 0
-        ahead = Ahead(self._take, self._give_back)
+        ahead = Ahead(self._take, self._give_back, once=self.kind.once)
         try:
             while not self.engine.stop.is_set():
                 if reason := self._throttled():
@@ -203,7 +218,7 @@ class Drain:
         verdict = self.watch.check(self.m)
         if verdict.signal is None:
             return None
-        if self.kind is RunKind.DRAIN:
+        if not self.kind.once:
             self.watch.note_end(self.m.name)
         self.summary.throttled, self.summary.retry_after = True, verdict.retry_after
         return f"throttled: {verdict.reason}"
@@ -226,8 +241,8 @@ class Drain:
         return "its time is over" if seconds >= self.seconds else None
 
     def _is_held_up(self, fruitless: int) -> bool:
-        """Two windows of waiting rows with nothing done; of a backfill, whose windows may hold none, a whole walk."""
-        if self.kind is RunKind.DRAIN:
+        """Two windows of waiting rows with nothing done; where windows may hold none, a whole walk."""
+        if not self.kind.once:
             return fruitless > 1
         return bool(fruitless) and self.leases.walks > self._fruitful_walk + 1
 

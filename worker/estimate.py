@@ -1,4 +1,4 @@
-"""What a backfill would cost: rows, model calls, time and money; it writes nothing, and calls no model unless asked."""
+"""What a backfill or a rescore would cost: rows, model calls, time and money; it writes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.models.protocol import Batch
 from worker.options import Options
 from worker.purse import cost
 from worker.scoring import score
-from worker.states import RowState, RunKind
+from worker.states import RunKind
 from worker.table import listed
 
 
@@ -56,14 +56,21 @@ class Estimate:
     sample: Sample | None = None
 
 
-def estimate(engine: Engine, name: str | None, options: Options, sample: int = 0) -> Estimate:
-    """What a backfill with these options would cost.
+def estimate(
+    engine: Engine,
+    name: str | None,
+    options: Options,
+    sample: int = 0,
+    kind: RunKind = RunKind.BACKFILL,
+) -> Estimate:
+    """What a run with these options would cost.
 
     Args:
         engine: `stop` ends the sample.
         name: the prediction's.
         options: as for `backfill.begin`.
         sample: rows that the model is really asked about, to measure its time; 0: none.
+        kind: of the run.
 
     Raises:
         NotAppliedError, StaleDefinitionError: `apply` has to be run first.
@@ -75,7 +82,7 @@ def estimate(engine: Engine, name: str | None, options: Options, sample: int = 0
     database = engine.database(prediction)
     with database.transaction() as transaction:
         share = share_prediction(transaction, m)
-        about = backfill.scope(transaction, m, options)
+        about = backfill.scope(transaction, m, kind, options)
     if m.function is not None:
         size = min(share.rows_per_claim or prediction.max_rows_per_claim, prediction.max_rows_per_claim)
     else:
@@ -92,7 +99,7 @@ def estimate(engine: Engine, name: str | None, options: Options, sample: int = 0
 
 
 def _sample(engine: Engine, prediction: Prediction, about: Scope, limit: int, size: int) -> Sample:
-    """Ask the model about the first rows, in calls as large as the backfill's."""
+    """Ask the model about the first rows, in calls as large as the run's."""
     database, m = engine.database(prediction), about.m
     with database.transaction() as transaction:
         lease = _window(transaction, about, limit)
@@ -129,9 +136,9 @@ def _sample(engine: Engine, prediction: Prediction, about: Scope, limit: int, si
 def _window(transaction: Transaction, about: Scope, limit: int) -> Lease | None:
     """The rows of the sample as a window that nobody leased."""
     lower, upper = about.lower is not None, about.upper is not None
-    statement = about.m.render("first_claimable", claims=RowState.EXISTING, lower=lower, upper=upper)
+    statement = about.m.render("first_claimable", claims=about.kind.claims, lower=lower, upper=upper)
     first = transaction.value(statement, **about.bounds)
     if first is None or about.upper is None:
         return None
     window = Window(tuple(listed(first)), about.upper)
-    return Lease(0, RunKind.BACKFILL, 0, window, limit, 1, 0)
+    return Lease(0, about.kind, 0, window, limit, 1, 0)

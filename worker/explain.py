@@ -161,7 +161,10 @@ class _Explainer:
     def _window(self, *, pending: bool) -> tuple[Window, int] | None:
         """The first window of rows that wait, or of any rows; this one statement is run, as in any claim."""
         name = "probe_window" if pending or "sample_window" not in self._statements else "sample_window"
-        text = self._m.render(name, pending=pending, start=None, cap=None, upper=False)
+        claims = (
+            RowState.PENDING if pending else RowState.EXISTING
+        )  # any but pending: the walk is over the key
+        text = self._m.render(name, claims=claims, start=None, cap=None, upper=False)
         row: Any = self._transaction.row(text, limit=self._rows_per_claim)
         if row is None or not row.rows:
             return None
@@ -210,7 +213,7 @@ class _Explainer:
         bounds = {**bind_key("lo", window.lo), **bind_key("hi", window.hi), "limit": self._rows_per_claim}
         version = {"version": m.prediction.version_value} if m.prediction.version else {}
         if name == "probe_window":
-            text = m.render(name, pending=True, start="at", cap=None, upper=False)
+            text = m.render(name, claims=RowState.PENDING, start="at", cap=None, upper=False)
             return text, {**bind_key("start", window.lo), "limit": self._rows_per_claim}
         text = m.render(name, claims=RowState.PENDING)
         if name != "write_rows":

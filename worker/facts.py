@@ -11,7 +11,7 @@ from typing import Any
 import sql
 from worker.aurora import service_objects
 from worker.capabilities import mentioned
-from worker.config import Prediction, SqlModel, split_name
+from worker.config import Prediction, SqlModel, forgotten_shadow, split_name
 from worker.database import Transaction
 from worker.function import address_of
 from worker.materialisation import Materialisation, resolve
@@ -237,7 +237,7 @@ def read_facts(transaction: Transaction, materialisation: Materialisation) -> Fa
         costly_types=reader.costly_types(),
         relations=relations,
         indexes=reader.indexes(relations),
-        watched=reader.watched() if prediction.on_input_change == "trigger" else (),
+        watched=reader.watched() if prediction.on_input_change != "ignore" else (),
         trigger=read_mark(trigger["comment"]) if trigger else None,
         trigger_there=trigger is not None,
         trigger_enabled=bool(trigger and trigger["enabled"]),
@@ -274,6 +274,15 @@ def read_registrations(transaction: Transaction) -> tuple[Registration, ...]:
         Registration(**{**row._mapping, "definition": _document(row.definition)})
         for row in transaction.rows(statements["find_registrations"].render())
     )
+
+
+def read_forgotten(transaction: Transaction, prediction: Prediction) -> str | None:
+    """The name of the prediction's shadow where it left the file and is still registered."""
+    name = forgotten_shadow(prediction).name
+    if prediction.shadow is not None or prediction.shadow_of is not None:
+        return None
+    found = (item for item in read_registrations(transaction) if item.name == name)
+    return next((item.name for item in found if item.definition["table"] == prediction.table), None)
 
 
 def _document(value: Any) -> dict[str, Any]:
@@ -489,7 +498,7 @@ class _Reader:
 
     def watched(self) -> tuple[str, ...]:
         """The columns that inputs and `where` read, in the table's order; generated ones as what they come
-        from.
+        from. Last those of rowscore's that are not there yet.
         """
         read = self.read()
         sources: dict[str, set[str]] = {}
@@ -498,9 +507,9 @@ class _Reader:
         expanded = set(read)
         while further := {source for name in expanded for source in sources.get(name, ())} - expanded:
             expanded |= further
-        return tuple(
-            name for name, column in self._table.columns.items() if name in expanded and not column.generated
-        )
+        there = self._table.columns.items()
+        named = [name for name, column in there if name in expanded and not column.generated]
+        return (*named, *sorted((expanded & self._own_columns()).difference(self._table.columns)))
 
     def read(self) -> set[str]:
         """The columns that inputs and `where` name."""
@@ -518,15 +527,15 @@ class _Reader:
         try:
             self._transaction.script(self._materialisation.show("probe_expressions", expressions=expressions))
             if self.value("read_probe_whole_row"):
-                return set(self._table.columns) - self._own_columns()
+                whole = set(self._table.columns) | self._own_columns()
+                kept = self._materialisation.prediction.fingerprint_column
+                return whole if kept else whole - self._own_columns()  # a fingerprint is of the row as it is
             return {row["name"] for row in self.rows("read_probe")}
         finally:
             savepoint.rollback()
 
     def _own_columns(self) -> set[str]:
-        prediction = self._materialisation.prediction
-        own = {*prediction.outputs, prediction.state_column, prediction.scored_at_column}
-        return own | ({prediction.version.column} if prediction.version else set())
+        return set(self._materialisation.prediction.own_columns)
 
 
 def read_dependents(

@@ -22,9 +22,11 @@ from worker.errors import (
     StaleDefinitionError,
 )
 from worker.materialisation import Materialisation
+from worker.moving import check_moving
 from worker.options import Options
 from worker.purse import spent
 from worker.states import RunKind, RunStatus
+from worker.switches import against
 from worker.table import instant, listed
 
 Key = tuple[str, ...]
@@ -131,8 +133,8 @@ class Leases:
         self.run = run
         self.options = options or Options()
         prediction = materialisation.prediction
-        self.daily = run is None
-        self.budget = prediction.daily_cap if run is None else self.options.cap
+        self.daily = run is None or self.options.scheduled
+        self.budget = prediction.daily_cap if self.daily else self.options.cap
         self.walks = 0  # from the beginning that found something to claim
 
     def acquire(self, kind: RunKind, rows: int) -> Lease | Idle:
@@ -144,7 +146,7 @@ class Leases:
         found = self._attempt(kind, rows, first=None)
         if not isinstance(found, _EndOfPass):
             return found
-        if kind is RunKind.BACKFILL and found.leases_out:
+        if kind.once and found.leases_out:
             # Its walk from the beginning may read the whole table: only when nobody else can leave rows behind.
             return Idle("the rest is leased to other workers", 1.0)
         if not may_wrap(found.since_wrap, found.wrap_seconds):
@@ -179,15 +181,15 @@ class Leases:
             out, lease = self._take_expired(transaction, kind, run, rows, generation)
             if lease is not None:
                 return lease
-            room = self._room(kind, run, out, rows)
+            room = self._room(transaction, kind, run, out, rows)
             if isinstance(room, Idle):
-                return room
+                return room if first is not None else self._spent(transaction, kind, run, out, room)
             rows = room
             found = self._next_window(transaction, kind, run, rows, first, crowded=bool(out.out))
             if found is None:
                 return _end_of_pass(run, out)
             window, count, last = found
-            ends = last and kind is RunKind.DRAIN and first is None
+            ends = last and not kind.once and first is None
             if ends and may_look_back(run.since_wrap, run.wrap_seconds):
                 return _end_of_pass(run, out)
             token = run.token + 1
@@ -199,6 +201,14 @@ class Leases:
             lease = Lease(run.id, kind, token, window, count, 1, generation)
             self._pace(transaction, lease)
             return lease
+
+    def _spent(
+        self, transaction: Transaction, kind: RunKind, run: Any, out: Any, room: Idle
+    ) -> Idle | _EndOfPass:
+        """Why no window is to be had; where the last row took the budget's last call, that it is the end."""
+        if room.spent and kind.once and not self._next_window(transaction, kind, run, 1, None, crowded=False):
+            return _end_of_pass(run, out)
+        return room
 
     def _kept(self, kind: RunKind, run: Any) -> Idle | None:
         """Why the run may not go on now, if it may not."""
@@ -231,14 +241,14 @@ class Leases:
                 self._pace(transaction, lease)
                 return out, lease
 
-    def _room(self, kind: RunKind, run: Any, out: Any, rows: int) -> int | Idle:
+    def _room(self, transaction: Transaction, kind: RunKind, run: Any, out: Any, rows: int) -> int | Idle:
         """Rows that the next window may have, or why there is none.
 
         What is leased counts as done until it is known how much of it was.
         """
         if out.others >= self.materialisation.prediction.most_workers(kind):
             return Idle(f"{out.others} other workers hold leases, which is all that may", 1.0)
-        affordable = self._affordable(run)
+        affordable = self._affordable(transaction, run)
         if affordable is not None:
             rows = min(rows, affordable - out.rows_out)
         if self.options.max_rows is not None:
@@ -251,10 +261,12 @@ class Leases:
             return Idle(spent(self.budget, daily=self.daily), spent=True)
         return Idle(f"{run.done:,} rows are done, which is all that --max-rows allows", empty=True)
 
-    def _affordable(self, run: Any) -> int | None:
+    def _affordable(self, transaction: Transaction, run: Any) -> int | None:
         """Rows that the budget allows, if it bounds them; who calls the model draws from it once more."""
         if self.budget is None:
             return None
+        if self.options.scheduled:
+            run = transaction.row(self._sql("daily_account"), prediction=self.materialisation.name)
         spent_rows, spent_calls, money = run.spent_rows, run.spent_calls, float(run.spent_money)
         if self.daily and not run.spent_today:
             spent_rows, spent_calls, money = 0, 0, 0.0
@@ -314,7 +326,7 @@ class Leases:
             bounds |= bind_key(name, key) if key is not None else {}
         statement = self._sql(
             "probe_window",
-            pending=kind is RunKind.DRAIN,
+            claims=kind.claims,
             start=lower[0] if lower[1] is not None else None,
             cap=cap[0] if cap[1] is not None else None,
             upper=upper is not None,
@@ -397,7 +409,7 @@ class Leases:
 
     def _find_first(self, kind: RunKind, end: _EndOfPass) -> Key | None:
         """The first claimable key of all, looked up outside the run's lock, with the cost noted."""
-        pins = self.database.capabilities.plan_pins if kind is RunKind.DRAIN else {}
+        pins = {} if kind.once else self.database.capabilities.plan_pins
         with self.database.transaction(**pins) as transaction:
             lower, upper = end.lower, end.upper
             bounds = bind_key("upper", upper) if upper is not None else {}
@@ -462,6 +474,8 @@ def share_prediction(
 ) -> Any:
     """The prediction's row, held still against a rescore until the transaction ends.
 
+    It costs one statement, but where the table is not as `apply` noted; see `worker.moving.check_moving`.
+
     Args:
         generation: what the answers were leased under; another one now makes them void.
 
@@ -469,6 +483,7 @@ def share_prediction(
         NotAppliedError: `apply` was never run, or `remove` was.
         StaleDefinitionError: the database holds another definition or model version than this process.
         GenerationChangedError: answers of `generation` may not be written any more.
+        PrivilegeError: this account cannot hold a column still that moves by itself.
     """
     name, prediction = materialisation.name, materialisation.prediction
     try:
@@ -481,6 +496,8 @@ def share_prediction(
         raise NotAppliedError(f"{name} is not applied to this database; run `rowscore apply {name}`")
     if generation is not None and row.generation != generation:
         raise GenerationChangedError
+    if (row.definition_hash, row.version) != (prediction.definition_hash, prediction.version_value):
+        _refuse_switched(transaction, materialisation)
     if row.definition_hash != prediction.definition_hash:
         raise StaleDefinitionError(
             f"{name}: this process has definition {prediction.definition_hash} and the database {row.definition_hash}; "
@@ -491,7 +508,19 @@ def share_prediction(
             f"{name}: this process has model version {prediction.version_value!r} and the database {row.version!r}; "
             f"run `rowscore apply {name}` if the file is the newer one, else update this process's file"
         )
+    if row.held is not None:
+        check_moving(transaction, materialisation, listed(row.held))
     return row
+
+
+def _refuse_switched(transaction: Transaction, m: Materialisation) -> None:
+    """Say so where it was a switch with the shadow that made this process's definition the old one."""
+    stored = transaction.value(m.render("read_definition"), prediction=m.name)
+    definition = json.loads(stored) if isinstance(stored, str) else stored
+    prediction = m.prediction
+    found = against(definition, prediction.definition_hash, prediction.version_value)
+    if found is not None:
+        raise StaleDefinitionError(found.explain(m.name))
 
 
 def _key(value: Any) -> Key | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,9 +16,9 @@ from worker.config import Input, Prediction, SqlModel, split_name
 from worker.database import Transaction, one_line
 from worker.errors import ConfigurationError, ConnectionFailedError, MissingObjectError, PrivilegeError
 from worker.function import Function, find_function, foresee_function
-from worker.names import index_name
+from worker.names import digest, index_name, literal
 from worker.options import Options
-from worker.states import RowState
+from worker.states import RowState, RunKind
 from worker.table import Column, Table, read_table
 
 
@@ -44,6 +45,30 @@ class Output:
         return self.sent == "text" and self.kind.kind is not OutputKind.TEXT
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The fingerprint that is kept with each row that was scored, as one whole number.
+
+    Its lower 40 bits are the fingerprint, so one change in 10**12 is overlooked; above them stands which definition of
+    inputs and `where` it is of, so that another definition makes rows unknown and none of them changed.
+
+    Attributes:
+        column: where it is.
+        expression: what it is for a row as that stands.
+        sent: what it is for a row whose fingerprint travels with its answer, as `rowscore$f` of `v`.
+        first, last: the numbers of this definition.
+    """
+
+    column: str
+    expression: str
+    sent: str
+    first: int
+    last: int
+
+
+_KEPT_BITS = 40
+
+
 @dataclass(frozen=True)
 class Materialisation:
     """A prediction, the table that it fills, and the SQL between them.
@@ -53,7 +78,8 @@ class Materialisation:
 
     Attributes:
         ends_walks: whether the upper bound of a row comparison ends an index walk; see `Capabilities.ends_walks`.
-        only: a backfill's own condition: rows for which it does not hold are left as they are.
+        only: a run's own condition: rows for which it does not hold are left as they are.
+        outdated: of that the part which the guarded write checks again: scored by another version, or long ago.
     """
 
     prediction: Prediction
@@ -65,6 +91,7 @@ class Materialisation:
     dialect: str
     ends_walks: bool = True
     only: str | None = None
+    outdated: str | None = None
 
     @property
     def name(self) -> str:
@@ -124,11 +151,42 @@ class Materialisation:
         return calls_here and plain and self.table.versioned
 
     @cached_property
+    def held(self) -> tuple[str, ...]:
+        """Columns that the server would move in every UPDATE, so that rowscore's set them to themselves."""
+        return tuple(column.name for column in self.table.columns.values() if column.moves)
+
+    @cached_property
     def fingerprint(self) -> tuple[str, str]:
-        """The expression that tells whether a row's inputs are still those that were scored, and its type."""
+        """The expression that tells whether a row's inputs are still those that were scored, and its type.
+
+        For the guard alone: the row's version stands in for it where it may. What is kept is `kept`.
+        """
         version = capabilities_of(self.dialect).row_version
         if self.versioned and version is not None:
             return version
+        return self._of_inputs(capabilities_of(self.dialect).fingerprint)
+
+    @cached_property
+    def kept(self) -> Kept | None:
+        """The fingerprint that each write of a prediction keeps, or None where none is configured."""
+        column = self.prediction.fingerprint_column
+        if column is None:
+            return None
+        capabilities = capabilities_of(self.dialect)
+        expression, kind = self._of_inputs(capabilities.lasting_fingerprint)
+        # Which definition, in the 23 bits that leave the number positive.
+        first = int(digest(expression, *self.input_types), 16) % 2**23 << _KEPT_BITS
+        sent = f"v.{sql.quote('rowscore$f', self.dialect)}"
+        return Kept(
+            column,
+            f"{capabilities.folded(expression, kind)} + {first}",
+            f"{capabilities.folded(sent, kind)} + {first}",
+            first,
+            first + 2**_KEPT_BITS - 1,
+        )
+
+    def _of_inputs(self, fingerprint: Callable[..., tuple[str, str]]) -> tuple[str, str]:
+        """A fingerprint over the inputs and whether `where` holds, and its type."""
         parts = [expression for _, expression in self.inputs]
         if self.prediction.where:
             parts.append(f"(({self.prediction.where}) IS TRUE)")
@@ -136,7 +194,7 @@ class Materialisation:
             self.table.columns[item.column] for item in self.prediction.inputs if item.column is not None
         ]
         deterministic = all(column.deterministic for column in plain)
-        return capabilities_of(self.dialect).fingerprint(parts, self.input_types, deterministic=deterministic)
+        return fingerprint(parts, self.input_types, deterministic=deterministic)
 
     @cached_property
     def context(self) -> dict[str, Any]:
@@ -154,16 +212,19 @@ class Materialisation:
             "version": prediction.version.column if prediction.version else None,
             "where": prediction.where,
             "only": self.only,
+            "outdated": self.outdated,
             "lower": False,  # a run may have a first key
             "fingerprint": expression,
             "fingerprint_type": fingerprint_type,
             "versioned": self.versioned,
+            "kept": self.kept,
+            "verified": None,  # a statement is about rows in one state, not about those that changed unseen
             "function": self.function,
             "max_rows_per_batch": prediction.max_rows_per_batch,
             "states": RowState,
             "pending_index": index_name(prediction.name),
             "key_index": self.table.index_of(self.key),
-            "held": [column.name for column in self.table.columns.values() if column.moves],
+            "held": self.held,
             "ends_walks": self.ends_walks,
             "locked": False,  # a statement is about a window, not about rows that :rows names and are ours already
         }
@@ -209,7 +270,9 @@ def resolve(transaction: Transaction, prediction: Prediction) -> Materialisation
     if prediction.arrived_at is not None:
         table.column(prediction.arrived_at, f"{where}.arrived_at")
     outputs = tuple(
-        _output(transaction, table, column, sql_type, f"{where}.outputs.{column}")
+        _output(
+            transaction, table, prediction.live_column(column), column, sql_type, f"{where}.outputs.{column}"
+        )
         for column, sql_type in prediction.outputs.items()
     )
     function = None
@@ -254,12 +317,27 @@ def _described(
         raise ConfigurationError(f"{label}: the database refuses it: {reason}") from error
 
 
-def restricted(m: Materialisation, options: Options) -> Materialisation:
-    """The same for a backfill that is about some of the rows only."""
-    conditions = [f"({options.where})"] if options.where is not None else []
+def restricted(m: Materialisation, kind: RunKind, options: Options) -> Materialisation:
+    """The same for a run that is about some of the rows only."""
+    outdated = _outdated(m, options) if kind is RunKind.RESCORE else None
+    conditions = [outdated] if outdated is not None else []
+    conditions += [f"({options.where})"] if options.where is not None else []
     if options.only_missing:
         conditions += [f"{sql.quote(output.name, m.dialect)} IS NULL" for output in m.outputs]
-    return replace(m, only=" AND ".join(conditions)) if conditions else m
+    return replace(m, only=" AND ".join(conditions) or None, outdated=outdated)
+
+
+def _outdated(m: Materialisation, options: Options) -> str:
+    """Which scored rows are to be scored again: those of another model version, or all that are too old.
+
+    None that was scored since the run began: it ends, and pays once for each row, even where a trigger of somebody's
+    or the column's type makes another value of the version that is written.
+    """
+    before = m.show("scored_before", moment=literal(options.before or "", m.dialect))
+    if options.older_than is not None:
+        return before
+    version = literal(m.prediction.version_value, m.dialect)
+    return f"{m.show('scored_otherwise', value=version)} AND {before}"
 
 
 def check_condition(transaction: Transaction, m: Materialisation, condition: str, label: str) -> None:
@@ -271,13 +349,22 @@ def check_condition(transaction: Transaction, m: Materialisation, condition: str
     _described(transaction, m, [f"(({condition}) IS TRUE)"], label)
 
 
-def _output(transaction: Transaction, table: Table, name: str, asked: str, where: str) -> Output:
-    """The output as the table has it; a column that is not there yet takes the type that was asked for."""
+def _output(
+    transaction: Transaction, table: Table, like: str | None, name: str, asked: str, where: str
+) -> Output:
+    """The output as the table has it; a column that is not there yet takes the type that was asked for.
+
+    A shadow's takes that of the column `like`, which it may change places with.
+    """
     capabilities: Capabilities = transaction.capabilities
     existing = table.columns.get(name)
     if existing is not None:
         kind = capabilities.output_type(existing.base_type, existing.category, existing.element)
         return Output(name, existing.type, existing.cast_type, kind, capabilities.sent_type(kind))
+    if like is not None and (live := table.columns.get(like)) is not None:
+        kind = capabilities.output_type(live.base_type, live.category, live.element)
+        collation = f" COLLATE {live.collation}" if live.collation and live.type != "json" else ""
+        return Output(name, live.type + collation, live.cast_type, kind, capabilities.sent_type(kind))
     found = capabilities.find_type(transaction, asked)
     if found is None:
         raise MissingObjectError(f"{where}: the database has no type {asked!r}; is an extension missing?")

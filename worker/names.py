@@ -23,6 +23,7 @@ class Role(StrEnum):
     OUTPUT = "output"
     SCORED_AT = "scored_at"
     VERSION = "version"
+    FINGERPRINT = "fingerprint"
     VIEW = "view"
     TRIGGER = "trigger"
     FUNCTION = "function"

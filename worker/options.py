@@ -1,17 +1,20 @@
-"""What a backfill was begun with: which rows, how many, how fast and when; pure, and kept with the run as JSON."""
+"""What a backfill or a rescore was begun with: which rows, how fast and when; pure, and kept with the run as JSON."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from datetime import timedelta
 from typing import Any
 
 from worker.errors import ConfigurationError
+from worker.sections import parse_duration
 from worker.window import Window, parse_window
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BUDGET = re.compile(r"(\d[\d_,]*(?:\.\d+)?)(?:\s*(calls|rows))?")
 _RATE = re.compile(r"(\d[\d_,]*)\s*/\s*(s|m|h|d)")
+_UNTYPED = ("scheduled", "before")  # what nobody types
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,10 @@ class Options:
         between: hours of the day, such as `22:00-06:00 Europe/Berlin`; in UTC without a zone.
         celery: Celery's workers do the work.
         budget: calls, rows or money that it may spend: `1000 calls`, `50000 rows`, `20.00`.
+        older_than: a rescore of rows that were scored longer ago, such as `30d`, by whichever model version.
+        scheduled: `max_age` began it: it spends `daily_budget`, as rows that come do.
+        before: rows that were scored since then are not outdated: decided by the database's clock when a rescore
+            begins, so that it ends; ISO 8601 in UTC.
 
     Raises:
         ConfigurationError: one of them cannot be read.
@@ -118,6 +125,9 @@ class Options:
     between: str | None = None
     celery: bool = False
     budget: str | None = None
+    older_than: str | None = None
+    scheduled: bool = False
+    before: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.max_rows is not None and self.max_rows < 1:
@@ -127,6 +137,7 @@ class Options:
         assert self.pace is not None or self.rate is None  # noqa: S101 - both are read here, to be refused here
         assert self.hours is not None or self.between is None  # noqa: S101
         assert self.cap is not None or self.budget is None  # noqa: S101
+        assert self.age is not None or self.older_than is None  # noqa: S101
 
     @property
     def pace(self) -> Rate | None:
@@ -149,18 +160,29 @@ class Options:
         except ValueError as error:
             raise ConfigurationError(f"--budget: {error}") from error
 
+    @property
+    def age(self) -> timedelta | None:
+        """The age, read."""
+        try:
+            return None if self.older_than is None else parse_duration(self.older_than)
+        except ValueError as error:
+            raise ConfigurationError(f"--older-than: {error}") from error
+
     def as_dict(self) -> dict[str, Any]:
         """What is not as it is without options, for JSON."""
         default = Options()
         return {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
 
     def __bool__(self) -> bool:
+        """Whether anything was asked for; `before` nobody asks for."""
         return self != Options()
 
     def __str__(self) -> str:
         """As they are typed: `--where "amount > 10" --max-rows 500`."""
         words = []
         for name, value in self.as_dict().items():
+            if name in _UNTYPED:
+                continue
             option = "--" + name.replace("_", "-")
             shown = str(value)
             words.append(option if value is True else f"{option} {_quoted(shown)}")
@@ -176,7 +198,7 @@ def options_of(document: Any) -> Options:
     known = {item.name for item in fields(Options)}
     if unknown := sorted(set(document or {}) - known):
         raise ConfigurationError(
-            f"the backfill was begun by another rowscore, with {', '.join(unknown)}; use that one, or --cancel it"
+            f"it was begun by another rowscore, with {', '.join(unknown)}; use that one, or --cancel it"
         )
     return Options(**(document or {}))
 

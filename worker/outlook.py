@@ -89,9 +89,9 @@ def _after_throttling(summary: Summary, interval: float) -> float | None:
 
 
 def look_at_backfill(engine: Engine, name: str | None = None) -> Outlook:
-    """How many tasks may be started for the backfill that was begun for Celery: `backfill_workers` less those at work.
+    """How many tasks may be started for the run that was begun for Celery: `backfill_workers` less those at work.
 
-    None where no such backfill is under way, where it is paused or outside its hours, or while the circuit is open.
+    None where no such run is under way, where it is paused or outside its hours, or while the circuit is open.
 
     Raises:
         NotAppliedError, StaleDefinitionError: this process may not score the prediction.
@@ -99,7 +99,7 @@ def look_at_backfill(engine: Engine, name: str | None = None) -> Outlook:
     prediction = engine.prediction(name)
     run = live_backfill(engine, prediction.name)
     if run is None or not run.options.celery:
-        return Outlook(0, 0, "no backfill for Celery is under way")
+        return Outlook(0, 0, "no backfill or rescore for Celery is under way")
     m = engine.materialisation(prediction)
     with engine.database(prediction).transaction(lock_timeout="5s") as transaction:
         share = share_prediction(transaction, m)

@@ -9,14 +9,16 @@ from typing import Any
 import sql
 from worker.capabilities import Alteration, Lock, capabilities_of
 from worker.changes import Change
+from worker.config import SHADOW_SUFFIX
 from worker.errors import RefusedError
-from worker.facts import Facts, View, view_address
+from worker.facts import Facts, Registration, View, view_address
 from worker.indexes import Step, StepKind, plan_indexes
 from worker.materialisation import Materialisation
 from worker.names import Mark, Role, digest, function_name, literal, trigger_name
 from worker.refusals import refuse, roles_of
 from worker.state import registration_statements
 from worker.states import RowState
+from worker.switches import against
 from worker.view import ViewColumn, qualified, view_sql
 from worker.wrappers import Wrapping, plan_function, plan_leftovers
 
@@ -49,12 +51,24 @@ def plan_changes(facts: Facts, *, allow_copy: bool = False) -> list[Change]:
         *_plan_function(facts, wrapping),
         *_plan_columns(facts, allow_copy=allow_copy),
         *(_index_change(facts.materialisation, step, allow_copy=allow_copy) for step in _index_steps(facts)),
-        *_plan_trigger(facts),
+        *plan_trigger(facts),
+        *_plan_outdated(facts),
         *_plan_view(facts, wrapping),
         *plan_leftovers(facts),
     ]
     dialect = facts.materialisation.dialect
     return [*in_dialect(schema, dialect), *_plan_registration(facts)]
+
+
+def plan_view(facts: Facts, *, anew: bool = False) -> list[Change]:
+    """The change of the view alone that is missing; none where it fits the table and the configuration.
+
+    With `anew` it is made in any case: it is bound to columns that get other names.
+
+    Raises:
+        RefusedError: it cannot be made anew for what others built upon it.
+    """
+    return _plan_view(facts, plan_function(facts), anew=anew)
 
 
 def in_dialect(changes: Iterable[Change], dialect: str) -> list[Change]:
@@ -78,14 +92,20 @@ def _own_tables(facts: Facts) -> list[Change]:
 
 
 def missing_columns(facts: Facts) -> tuple[NewColumn, ...]:
-    """The columns to add: state, outputs, time, version."""
+    """The columns to add: state, outputs, time, version, fingerprint."""
     prediction, dialect = facts.materialisation.prediction, facts.materialisation.dialect
     own = _alteration(facts.materialisation)
-    types = {Role.STATE: own.state_type, Role.SCORED_AT: own.time_type, Role.VERSION: own.version_type}
+    types = {
+        Role.STATE: own.state_type,
+        Role.SCORED_AT: own.time_type,
+        Role.VERSION: own.version_type,
+        Role.FINGERPRINT: own.fingerprint_type,
+    }
+    outputs = {output.name: output.type for output in facts.materialisation.outputs}
     return tuple(
         NewColumn(
             name,
-            types.get(role) or prediction.outputs[name],
+            types.get(role) or outputs[name],
             role,
             literal(str(Mark(prediction.name, role)), dialect),
         )
@@ -179,8 +199,11 @@ def _index_change(materialisation: Materialisation, step: Step, *, allow_copy: b
     return Change(title, (statement,), lock=locks[Lock.ATTACH])
 
 
-def _plan_trigger(facts: Facts) -> list[Change]:
-    """The staleness trigger, and its function where it has one, made anew where their SQL is another one."""
+def plan_trigger(facts: Facts, *, anew: bool = False) -> list[Change]:
+    """The staleness trigger, and its function where it has one, made anew where their SQL is another one.
+
+    With `anew` the trigger is in any case: its condition is bound to columns that get other names.
+    """
     materialisation = facts.materialisation
     statements, locks = sql.load(materialisation.dialect), _alteration(materialisation).locks
     names = {
@@ -189,7 +212,7 @@ def _plan_trigger(facts: Facts) -> list[Change]:
         "function": function_name(materialisation.name),
     }
     drop = materialisation.show("drop_staleness_trigger", **names)
-    if not facts.watched:
+    if not facts.watched or materialisation.prediction.on_input_change != "trigger":
         if not facts.trigger_there:
             return []
         dropped = [drop]
@@ -199,7 +222,7 @@ def _plan_trigger(facts: Facts) -> list[Change]:
         return [Change(title, tuple(dropped), destructive=True, lock=locks[Lock.CHANGE_TRIGGER])]
     steps = _function_steps(facts, names) if "create_staleness_function" in statements else []
     trigger, mark = _trigger(facts, names)
-    if facts.trigger != mark or not facts.trigger_enabled:
+    if facts.trigger != mark or not facts.trigger_enabled or anew:
         made = [*([drop] if facts.trigger_there else []), trigger]
         steps += _locked(materialisation, made) if len(made) > 1 else made
         if "comment_trigger" in statements:
@@ -210,6 +233,25 @@ def _plan_trigger(facts: Facts) -> list[Change]:
     lock = locks[Lock.CHANGE_TRIGGER if facts.trigger_there else Lock.ADD_TRIGGER]
     title = f"put rows of {materialisation.table.label} back into the queue when an input changes (trigger)"
     return [Change(title, tuple(steps), lock=lock)]
+
+
+def _plan_outdated(facts: Facts) -> list[Change]:
+    """A fingerprint that is no longer kept goes: rows that are scored without it would look changed later on."""
+    materialisation = facts.materialisation
+    if materialisation.prediction.fingerprint_column:
+        return []
+    kept = [
+        item.column
+        for item in facts.marked
+        if item.oid == materialisation.table.oid
+        and (item.mark.prediction, item.mark.role) == (materialisation.name, Role.FINGERPRINT)
+    ]
+    if not kept:
+        return []
+    statement = materialisation.show("drop_columns", columns=kept)
+    title = f"drop {', '.join(kept)} of {materialisation.table.label}, which is no longer kept"
+    lock = _alteration(materialisation).locks[Lock.ALTER]
+    return [Change(title, (statement,), destructive=True, lock=lock)]
 
 
 def _function_steps(facts: Facts, names: dict[str, str]) -> list[str]:
@@ -267,7 +309,7 @@ def _with_view(facts: Facts, wrapping: Wrapping) -> bool:
     return wrapping.anew and able and live and any((v.schema, v.name) == address for v in facts.views)
 
 
-def _plan_view(facts: Facts, wrapping: Wrapping) -> list[Change]:
+def _plan_view(facts: Facts, wrapping: Wrapping, *, anew: bool = False) -> list[Change]:
     """Make the view, replace it in place where the database can, else drop it and make it with its grants."""
     materialisation = facts.materialisation
     address = view_address(materialisation)
@@ -281,7 +323,7 @@ def _plan_view(facts: Facts, wrapping: Wrapping) -> list[Change]:
     able = facts.abilities.security_invoker
     mark = Mark(materialisation.name, Role.VIEW, digest(_signature(facts, address, columns)))
     around = _with_view(facts, wrapping)
-    if existing is None or existing.mark != mark or around:
+    if existing is None or existing.mark != mark or around or anew:
         free = _alteration(materialisation).replaces_views
         replaceable = not around and existing is not None and (free or _replaceable(existing, columns))
         if existing is not None and not replaceable:
@@ -316,15 +358,26 @@ def _signature(facts: Facts, address: tuple[str, str], columns: list[ViewColumn]
 
 def view_columns(facts: Facts) -> list[ViewColumn]:
     """The table's columns in order, then those to be added; without the states, which `prediction_state`
-    says.
+    says, without fingerprints, and without the columns of a shadow.
+
+    Those that a view of ours has already keep their places: its readers may count them.
     """
     materialisation = facts.materialisation
     table = materialisation.table
-    hidden = {item.column for item in facts.marked if item.oid == table.oid and item.mark.role is Role.STATE}
-    hidden.add(materialisation.prediction.state_column)
+    of_rowscore = (Role.STATE, Role.FINGERPRINT)
+    hidden = {item.column for item in facts.marked if item.oid == table.oid and item.mark.role in of_rowscore}
+    hidden |= {materialisation.prediction.state_column, materialisation.prediction.fingerprint_column or ""}
+    shadow = materialisation.name + SHADOW_SUFFIX
+    hidden |= {
+        item.column for item in facts.marked if item.oid == table.oid and item.mark.prediction == shadow
+    }
     columns = [ViewColumn(column.name, column.type) for column in table.columns.values()]
     columns += [ViewColumn(column.name, column.type) for column in missing_columns(facts)]
-    return [column for column in columns if column.name not in hidden]
+    view = next((v for v in facts.views if (v.schema, v.name) == view_address(materialisation)), None)
+    known = view.columns if view is not None and view.mark is not None else ()
+    place = {name: number for number, name in enumerate(known)}
+    shown = [column for column in columns if column.name not in hidden]
+    return sorted(shown, key=lambda column: place.get(column.name, len(place)))
 
 
 def _replaceable(view: View, columns: list[ViewColumn]) -> bool:
@@ -345,15 +398,31 @@ def _drop_view(facts: Facts, view: View, reason: str) -> str:
     return sql.load(dialect)["drop_view"].show(view=qualified((view.schema, view.name), dialect))
 
 
-def _plan_registration(facts: Facts) -> list[Change]:
+def _refuse_switched(facts: Facts, known: Registration) -> None:
+    """A file from before a switch would let its models write among the others' predictions."""
     prediction = facts.materialisation.prediction
-    known = facts.registration
-    wanted = (prediction.definition_hash, prediction.version_value, True)
-    if known is not None and (known.definition_hash, known.version, known.complete) == wanted:
-        return []
+    found = against(known.definition, prediction.definition_hash, prediction.version_value)
+    if found is None:
+        return
+    other = found.shadow if prediction.name == found.live else found.live
+    if other in facts.claimed.values():  # else there is nothing any more that it could change places with
+        raise RefusedError(found.explain(prediction.name))
+
+
+def _plan_registration(facts: Facts) -> list[Change]:
+    m, known = facts.materialisation, facts.registration
+    prediction = m.prediction
+    if known is not None:
+        _refuse_switched(facts, known)
     if known is None:
         title = f"register prediction {prediction.name}: workers may begin"
-    else:
+    elif (known.definition_hash, known.version) != (prediction.definition_hash, prediction.version_value):
         title = f"register the new definition or version of {prediction.name}: workers with the old one stop"
-    dialect = facts.materialisation.dialect
-    return [Change(title, registration_statements(prediction, dialect), dialect=dialect)]
+    elif not known.complete:
+        title = f"make what belongs to prediction {prediction.name} and is missing"
+    elif tuple(known.definition.get("held", ())) != m.held:
+        named = ", ".join(m.held) or "none"
+        title = f"note which columns of {m.table.label} an UPDATE moves by itself: {named}"
+    else:
+        return []
+    return [Change(title, registration_statements(m), dialect=m.dialect)]

@@ -21,15 +21,23 @@ class Purse:
 
     Args:
         daily: its sums begin anew at midnight UTC.
+        account: the run that keeps the sums, where that is another one.
     """
 
     def __init__(
-        self, database: Database, materialisation: Materialisation, budget: Budget, *, daily: bool
+        self,
+        database: Database,
+        materialisation: Materialisation,
+        budget: Budget,
+        *,
+        daily: bool,
+        account: int | None = None,
     ) -> None:
         self._database = database
         self._m = materialisation
         self._budget = budget
         self._daily = daily
+        self._account = account
 
     def draw(self, run: int, calls: int, rows: int) -> None:
         """Reserve what a call is going to cost, in a transaction of its own.
@@ -43,7 +51,7 @@ class Purse:
         with self._database.transaction(lock_timeout="5s") as transaction:
             done = transaction.execute(
                 statement,
-                run=run,
+                run=self._account or run,
                 calls=calls,
                 rows=rows,
                 money=money,
@@ -60,7 +68,7 @@ class Purse:
         money = round(cost(self._m.prediction, calls, rows) or 0.0, 6)
         with self._database.transaction(lock_timeout="5s") as transaction:
             statement = self._m.render("give_back", daily=self._daily)
-            transaction.execute(statement, run=run, calls=calls, rows=rows, money=money)
+            transaction.execute(statement, run=self._account or run, calls=calls, rows=rows, money=money)
 
 
 def spent(budget: Budget, *, daily: bool) -> str:
@@ -96,3 +104,23 @@ class Metered:
     def close(self) -> None:
         """The model's own."""
         self._model.close()
+
+
+class Account:
+    """A purse and the run that keeps its sums, for who spends of it without being that run."""
+
+    def __init__(self, purse: Purse, run: int) -> None:
+        self._purse = purse
+        self._run = run
+
+    def draw(self, calls: int, rows: int) -> None:
+        """See `Purse.draw`."""
+        self._purse.draw(self._run, calls, rows)
+
+    def give_back(self, calls: int, rows: int) -> None:
+        """See `Purse.give_back`."""
+        self._purse.give_back(self._run, calls, rows)
+
+    def meter(self, model: Model) -> Metered:
+        """The model, every request of which is paid from it."""
+        return Metered(model, self._purse, self._run)

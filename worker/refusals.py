@@ -17,7 +17,7 @@ from worker.view import STATE_NAME
 from worker.wrappers import foreign as made_by_hand
 from worker.wrappers import standing, unlike, wanted_objects
 
-_RENAMED = (Role.STATE, Role.SCORED_AT, Role.VERSION)
+_RENAMED = (Role.STATE, Role.SCORED_AT, Role.VERSION, Role.FINGERPRINT)
 
 
 def roles_of(prediction: Prediction) -> dict[str, Role]:
@@ -27,6 +27,8 @@ def roles_of(prediction: Prediction) -> dict[str, Role]:
     roles[prediction.scored_at_column] = Role.SCORED_AT
     if prediction.version:
         roles[prediction.version.column] = Role.VERSION
+    if prediction.fingerprint_column:
+        roles[prediction.fingerprint_column] = Role.FINGERPRINT
     return roles
 
 
@@ -90,7 +92,7 @@ def _refuse_missing(facts: Facts) -> None:
         raise PrivilegeError(
             f"role {able.role} may not create a trigger while the binary log is on: SET GLOBAL "
             f"log_bin_trust_function_creators = 1 (on Aurora and RDS in the parameter group), "
-            f'or do without it by on_input_change = "ignore"'
+            f'or do without it by on_input_change = "fingerprint" or "ignore"'
         )
 
 
@@ -163,7 +165,7 @@ def _existing(facts: Facts, column: Column, role: Role) -> Iterator[str]:
         yield f"{name} decides in which partition a row lives: writing it would move rows"
     elif role is Role.STATE:
         yield from _existing_state(facts, column)
-    elif column.not_null and role in (Role.OUTPUT, Role.SCORED_AT):
+    elif column.not_null and role in (Role.OUTPUT, Role.SCORED_AT, Role.FINGERPRINT):
         loosen = facts.materialisation.show("allow_null", column=column.name, type=column.type)
         yield (
             f"{name} is NOT NULL, and a row that waits, or a model that answers NULL, has no value for it; "
@@ -173,6 +175,8 @@ def _existing(facts: Facts, column: Column, role: Role) -> Iterator[str]:
         yield f"{name} is {column.type}; expected {alteration.time_type}"
     elif role is Role.VERSION and column.category != "S":
         yield f"{name} is {column.type}; expected {bare_type(alteration.version_type).split()[0]}"
+    elif role is Role.FINGERPRINT and bare_type(column.base_type) != alteration.fingerprint_type:
+        yield f"{name} is {column.type}; expected {alteration.fingerprint_type}"
 
 
 def _existing_state(facts: Facts, column: Column) -> Iterator[str]:

@@ -4,6 +4,7 @@ A model that the worker calls is called by the code that drains use (`worker.sco
 dropped. A function of the database is called by the unlocked SELECT of `mode = "select"`, which is rolled back.
 
 A call that was sent is paid for, whatever became of it, but for one that the service throttled: that is waited for.
+Where the prediction has a daily budget, it is drawn from that before it is made, as a drain's calls are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from worker.knee import Limits, Result, Trial, Verdict
 from worker.materialisation import Materialisation
 from worker.models.protocol import Answer, Batch, Model, RowFailure
 from worker.patience import Patience, StoppedError
+from worker.purse import Account
 from worker.rows import Taken
 from worker.scoring import Scores, score
 from worker.states import RowState
@@ -152,7 +154,7 @@ class _Meter:
     """The model, its calls counted, and ended where a trial has used up its own or has failed; for several threads.
 
     Attributes:
-        failure: the first error of a call that was sent.
+        failure: the first error of a call that was sent, or was not for lack of a budget.
         latencies: seconds of each call that was answered.
     """
 
@@ -187,6 +189,10 @@ class _Meter:
             with self._lock:
                 self._left += 1
                 self.throttled += 1
+            raise
+        except errors.BudgetSpentError as error:  # nothing was sent
+            with self._lock:
+                self.failure = self.failure or error
             raise
         except (errors.ModelError, MemoryError) as error:
             raise self._failed(batch, error) from error
@@ -229,9 +235,16 @@ class Statements:
     unit = "statement"
 
     def __init__(
-        self, database: Database, m: Materialisation, state: RowState, taken: Taken, clock: Clock
+        self,
+        database: Database,
+        m: Materialisation,
+        state: RowState,
+        taken: Taken,
+        clock: Clock,
+        account: Account | None = None,
     ) -> None:
         self.rows = len(taken)
+        self._account = account
         self._database = database
         self._m = m
         self._state = state
@@ -265,6 +278,11 @@ class Statements:
     def attempt(self, trial: Trial, paid: Paid) -> tuple[Result, errors.RowscoreError | None]:
         """Run one SELECT, and roll it back."""
         stretch = self._places.take(trial.rows)
+        try:
+            if self._account is not None:
+                self._account.draw(1, trial.rows)
+        except errors.BudgetSpentError as spent:
+            return Result(trial, 0, verdict=Verdict.FAILED, reason=str(spent)), spent
         paid.calls += 1
         paid.rows += trial.rows
         started = self._clock()
@@ -278,6 +296,8 @@ class Statements:
                 self._places.suspect(stretch)
             return Result(trial, 1, verdict=_verdict(fault), reason=str(fault)), fault
         seconds = self._clock() - started
+        if self._account is not None:
+            self._account.give_back(0, trial.rows - answered)
         if self._beside is None:
             self._beside = self._round_trips()
         if not answered:

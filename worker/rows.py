@@ -235,14 +235,16 @@ def _lock(
     guarded: bool,
     fits: bool | None = None,
     shared: bool = False,
+    **extra: str,
 ) -> list[int]:
     """Lock those of the rows that are still as they were and that no other session holds; returns their places.
 
     Args:
         guarded: their inputs must be the same, too.
         fits: `where` must hold, or must not; None: whichever.
+        extra: `verified`: instead of all that, they must be found so when their inputs are compared.
     """
-    sql = m.render("lock_rows", claims=claims, guarded=guarded, fits=fits, shared=shared)
+    sql = m.render("lock_rows", claims=claims, guarded=guarded, fits=fits, shared=shared, **extra)
     ((places,),) = transaction.fetch_binary(sql, _bound(transaction, _identity(m, taken)))
     return sorted(place - 1 for place in json.loads(places))
 
@@ -491,6 +493,57 @@ def retry(transaction: Transaction, m: Materialisation, limit: int, *, everythin
     sql, named = m.render("retry_failures"), _bound(transaction, _identity(m, found))
     count = transaction.execute_binary(sql, named) if len(found) else 0
     return count, len(due) == limit and count > 0
+
+
+def compare(transaction: Transaction, m: Materialisation, window: Window, limit: int) -> Taken:
+    """The window's rows that are not as they were scored; for its only value each has what was found (`Found`).
+
+    Nothing is locked.
+
+    Args:
+        limit: more rows than there are in the window.
+
+    Raises:
+        DataError: an expression fails on some row.
+    """
+    found = transaction.fetch_binary(m.render("compare_rows"), {**_bounds(window), "limit": limit})
+    width = len(m.key)
+    keys = tuple([row[place] for row in found] for place in range(width))
+    return Taken(keys, [None] * len(found), [row[width:] for row in found])
+
+
+def list_compared(transaction: Transaction, m: Materialisation, window: Window, limit: int) -> Taken:
+    """Keys of the rows that `compare` looks at, evaluating nothing that the user wrote."""
+    return _fetched(m)(transaction, m.render("list_compared"), {**_bounds(window), "limit": limit})
+
+
+def requeue(
+    transaction: Transaction, m: Materialisation, taken: Taken, wanted: Sequence[int], *, accept: bool = False
+) -> tuple[int, int]:
+    """Put rows back to pending that are still found so; returns how many, and how many other sessions hold.
+
+    Args:
+        wanted: what they have to be found as, when they are compared once more.
+        accept: take them to be as they were scored instead, and keep the fingerprint that they have now.
+
+    Raises:
+        DataError: an expression fails on some row.
+    """
+    if not len(taken):
+        return 0, 0
+    verified = ", ".join(str(int(found)) for found in wanted)
+    sql, asked = m.render("accept_rows" if accept else "mark_changed", verified=verified), taken
+    if transaction.capabilities.locks_first:
+        asked = taken.pick(_lock(transaction, m, RowState.SCORED, taken, guarded=False, verified=verified))
+    count = 0
+    if len(asked):
+        count = transaction.execute_binary(sql, _bound(transaction, _identity(m, asked)))
+    if count == len(taken):
+        return count, 0
+    left = transaction.fetch_binary(
+        m.render("count_changed", verified=verified), _bound(transaction, _identity(m, taken))
+    )
+    return count, int(left[0][0])
 
 
 def _bounds(window: Window) -> dict[str, Any]:

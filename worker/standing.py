@@ -121,7 +121,7 @@ class LeaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class BackfillStatus:
-    """The backfill that is under way; rates are over the last five minutes, in which it may have waited.
+    """A backfill or rescore that is under way; rates are over the last five minutes, in which it may have waited.
 
     Attributes:
         status: running or paused.
@@ -193,6 +193,7 @@ class Status:
 
     Attributes:
         arrived_at: the column of arrival times; without one nobody knows the freshness.
+        left: the name of a shadow that left the file and is still in the database.
     """
 
     prediction: str
@@ -208,4 +209,6 @@ class Status:
     circuit: Circuit | None = None
     throttle: ThrottleStatus | None = None
     backfill: BackfillStatus | None = None
+    rescore: BackfillStatus | None = None
     leases: tuple[LeaseStatus, ...] = ()
+    left: str | None = None

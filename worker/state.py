@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from io import StringIO
@@ -17,11 +17,12 @@ from alembic.util import CommandError
 
 import sql
 from worker.capabilities import seconds
-from worker.config import Prediction
 from worker.database import Database, Transaction
 from worker.errors import LockTimeoutError, PrivilegeError, RefusedError
 from worker.materialisation import Materialisation
+from worker.migrations.resuming import Parts
 from worker.names import literal
+from worker.switches import Registered
 
 PREFIX = "rowscore_"  # of own tables where the database has no schemas
 OWN_TABLES = (
@@ -101,10 +102,10 @@ def pending_migrations(transaction: Transaction) -> str:
     known = current is None or any(
         current == script.revision for script in _scripts(transaction).walk_revisions()
     )
-    begins_anew = "drop_own_tables" in statements and own.remains and known
-    if begins_anew and (current is None or not _registered(transaction)):
-        steps, current = steps + _unfinished(transaction), None
-    return steps + _offline(transaction, f"{current or 'base'}:head", command.upgrade)
+    remains = "drop_own_tables" in statements and own.remains and known
+    if remains and (current is None or not _registered(transaction)):
+        return steps + _unfinished(transaction) + _offline(transaction, "base:head", command.upgrade, Parts())
+    return steps + _offline(transaction, f"{current or 'base'}:head", command.upgrade, _parts(transaction))
 
 
 def _unfinished(transaction: Transaction) -> str:
@@ -136,7 +137,7 @@ def own_tables_removal(transaction: Transaction) -> str:
     if "drop_own_tables" in statements:
         return statements["drop_own_tables"].show()
     current = transaction.value(statements["find_revision"].render())
-    dropped = _offline(transaction, f"{current}:base", command.downgrade)
+    dropped = _offline(transaction, f"{current}:base", command.downgrade, Parts())
     last = [statements[name].show() for name in ("drop_revision_table", "drop_own_schema")]
     return ";\n".join([dropped, *last])
 
@@ -148,15 +149,33 @@ def register(transaction: Transaction, materialisation: Materialisation) -> None
     that a worker that still runs with the old file can write nothing.
     """
     statements = sql.load(transaction.capabilities.dialect)
-    values = _registration(materialisation.prediction)
+    values = _registration(materialisation)
     for name in _REGISTER:
         transaction.execute(statements[name].render(), **values)
 
 
-def registration_statements(prediction: Prediction, dialect: str) -> tuple[str, ...]:
+def registration_statements(materialisation: Materialisation) -> tuple[str, ...]:
     """What `register` runs, with its values written out: for the DBA."""
-    values = _registration(prediction)
+    values, dialect = _registration(materialisation), materialisation.dialect
     return tuple(_written_out(sql.load(dialect)[name].show(), values, dialect) for name in _REGISTER)
+
+
+def registration_of(materialisation: Materialisation) -> Registered:
+    """What `register` would store."""
+    values = _registration(materialisation)
+    prediction = materialisation.prediction
+    return Registered(
+        json.loads(str(values["definition"])), prediction.definition_hash, prediction.version_value
+    )
+
+
+def own_statements(names: Sequence[str], values: Mapping[str, Any], dialect: str) -> tuple[str, ...]:
+    """Statements over rowscore's own tables with their values written out, as a DBA may run them."""
+    texts = {
+        key: json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+    return tuple(_written_out(sql.load(dialect)[name].show(), texts, dialect) for name in names)
 
 
 def unregister(transaction: Transaction, name: str) -> None:
@@ -189,11 +208,14 @@ def one_at_a_time(database: Database, *, lock_timeout: str = LOCK_TIMEOUT) -> It
             yield
 
 
-def _registration(prediction: Prediction) -> dict[str, str | int]:
+def _registration(materialisation: Materialisation) -> dict[str, str | int]:
+    """The values; what `worker.moving` looks for is kept beside the definition, and is no part of it."""
+    prediction, held = materialisation.prediction, materialisation.held
+    definition = {**prediction.definition, "held": held} if held else prediction.definition
     return {
         "prediction": prediction.name,
         "definition_hash": prediction.definition_hash,
-        "definition": json.dumps(prediction.definition, sort_keys=True),
+        "definition": json.dumps(definition, sort_keys=True),
         "version": prediction.version_value,
         "rows_per_claim": min(FIRST_CLAIM, prediction.max_rows_per_claim),
     }
@@ -210,13 +232,23 @@ def _written_out(statement: str, values: dict[str, Any], dialect: str) -> str:
     return _BIND.sub(lambda match: texts[match[1]], statement)
 
 
-def _config(transaction: Transaction, output: StringIO) -> Config:
+def _parts(transaction: Transaction) -> Parts:
+    """What there is of rowscore's own tables, where a migration may have died in the middle."""
+    statements = sql.load(transaction.capabilities.dialect)
+    if "find_own_parts" not in statements:
+        return Parts()
+    found = transaction.rows(statements["find_own_parts"].render())
+    return Parts((row.table, row.kind, row.name) for row in found)
+
+
+def _config(transaction: Transaction, output: StringIO, parts: Parts | None = None) -> Config:
     config = Config(output_buffer=output)
     config.set_main_option("script_location", str(resources.files("worker.migrations")).replace("%", "%%"))
     config.attributes.update(
         dialect=transaction.capabilities.dialect,
         schema=transaction.capabilities.own_schema,
         prefix="" if transaction.capabilities.own_schema else PREFIX,
+        parts=parts,
     )
     return config
 
@@ -225,11 +257,11 @@ def _scripts(transaction: Transaction) -> ScriptDirectory:
     return ScriptDirectory.from_config(_config(transaction, StringIO()))
 
 
-def _offline(transaction: Transaction, revisions: str, run: Any) -> str:
-    """Alembic's own rendering of the migrations between two revisions."""
+def _offline(transaction: Transaction, revisions: str, run: Any, parts: Parts) -> str:
+    """Alembic's own rendering of the migrations between two revisions, without what is done already."""
     output = StringIO()
     try:
-        run(_config(transaction, output), revisions, sql=True)
+        run(_config(transaction, output, parts), revisions, sql=True)
     except CommandError as error:
         raise RefusedError(
             f"rowscore's own tables are not of this version ({error}); use the rowscore that made them"

@@ -23,7 +23,10 @@ ROW_TRANSITIONS: frozenset[tuple[RowState, RowState]] = frozenset(
         (RowState.EXISTING, RowState.SCORED),  # backfill's guarded write
         (RowState.EXISTING, RowState.FAILED),
         (RowState.EXISTING, RowState.SKIPPED),
-        (RowState.SCORED, RowState.PENDING),  # the staleness trigger
+        (RowState.SCORED, RowState.SCORED),  # rescore's guarded write: the old prediction stays until then
+        (RowState.SCORED, RowState.FAILED),  # the new version fails on the row; the old prediction stays
+        (RowState.SCORED, RowState.SKIPPED),  # `where` no longer holds
+        (RowState.SCORED, RowState.PENDING),  # the staleness trigger, or `verify` found that an input changed
         (RowState.FAILED, RowState.PENDING),  # a retry is due, or an input changed
         (RowState.SKIPPED, RowState.PENDING),  # an input changed
         (RowState.EXISTING, RowState.PENDING),  # an input changed
@@ -36,11 +39,24 @@ class RunKind(StrEnum):
 
     DRAIN = "drain"
     BACKFILL = "backfill"
+    RESCORE = "rescore"
 
     @property
     def claims(self) -> RowState:
-        """The state whose rows the run scores."""
-        return RowState.PENDING if self is RunKind.DRAIN else RowState.EXISTING
+        """The state whose rows the run scores; a rescore those that are outdated."""
+        return _CLAIMS[self]
+
+    @property
+    def once(self) -> bool:
+        """Whether it walks the key space once, and its rows are counted; one such run a prediction is live."""
+        return self is not RunKind.DRAIN
+
+
+_CLAIMS = {
+    RunKind.DRAIN: RowState.PENDING,
+    RunKind.BACKFILL: RowState.EXISTING,
+    RunKind.RESCORE: RowState.SCORED,
+}
 
 
 class RunStatus(StrEnum):

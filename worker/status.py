@@ -17,6 +17,7 @@ from worker.config import Prediction
 from worker.database import Database
 from worker.engine import Engine
 from worker.errors import NotAppliedError, StatementTimeoutError
+from worker.facts import read_forgotten
 from worker.materialisation import Materialisation
 from worker.options import Options, options_of
 from worker.standing import (
@@ -94,8 +95,10 @@ def read_status(engine: Engine, name: str | None = None, *, limits: Limits = DEF
         learned=Learned(known.rows_per_claim, known.rows_per_call),
         circuit=_circuit(known),
         throttle=_throttle(database, prediction.name),
-        backfill=look.backfill(),
+        backfill=look.run(RunKind.BACKFILL),
+        rescore=look.run(RunKind.RESCORE),
         leases=look.leases(),
+        left=look.forgotten(),
     )
 
 
@@ -206,6 +209,11 @@ class _Look:
         except StatementTimeoutError:
             return None
 
+    def forgotten(self) -> str | None:
+        """A shadow of it that is in the database and no longer in the file."""
+        with self.database.transaction() as transaction:
+            return read_forgotten(transaction, self.m.prediction)
+
     @property
     def _zoned(self) -> bool:
         """Whether the column of arrival times holds instants, not times of the server's own zone."""
@@ -309,9 +317,9 @@ class _Look:
             call_seconds=_spread(row, "call_seconds"),
         )
 
-    def backfill(self) -> BackfillStatus | None:
-        """The one that is under way."""
-        running = self.own("find_run", kind=RunKind.BACKFILL.value)
+    def run(self, kind: RunKind) -> BackfillStatus | None:
+        """The one of that kind that is under way."""
+        running = self.own("find_run", kind=kind.value)
         if running is None:
             return None
         with self.database.transaction() as transaction:
@@ -330,11 +338,7 @@ class _Look:
             options=str(_options(run.options)),
             reason=self._holds(run),
             workers=len(
-                {
-                    lease.owner
-                    for lease in self.leases()
-                    if lease.kind == RunKind.BACKFILL and lease.seconds_left > 0
-                }
+                {lease.owner for lease in self.leases() if lease.kind == kind and lease.seconds_left > 0}
             ),
             most_workers=self.m.prediction.backfill_workers,
             most_live=self.m.prediction.workers,

@@ -34,6 +34,7 @@ class Column:
     native: bool  # a key of this type travels in the driver's own form, not as text
     moves: bool  # an UPDATE that does not name it changes it
     unfit: bool  # as a key: a value may not be found again by itself
+    settable: bool = True  # to itself, by this role
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from worker.knee import HEADROOM, Choice, Limits, Point, Sweep, Trial, Verdict, 
 from worker.leases import share_prediction
 from worker.materialisation import Materialisation
 from worker.models.registry import open_model
-from worker.purse import cost
+from worker.purse import Account, Purse, cost
 from worker.rehearsal import Calls, Clock, Paid, Statements
 from worker.rows import Taken
-from worker.states import RowState
+from worker.states import RowState, RunKind
 
 FEWEST_CALLS = 2  # what one size needs
 DEFAULT_CALLS = 100
@@ -133,13 +133,15 @@ def tune(
     prediction = engine.prediction(name)
     database, m = engine.database(prediction), engine.materialisation(prediction)
     state, taken = _look(database, m, wishes.rows)
+    account = _account(database, m)
     if isinstance(prediction.model, SqlModel):
-        statements = Statements(database, m, state, taken, clock)
+        statements = Statements(database, m, state, taken, clock, account)
         return _Course(statements, prediction, wishes, engine.stop).run(progress)
     tried = {prediction.concurrency, *(wishes.concurrencies or (2 * prediction.concurrency,))}
     model = open_model(prediction.model, list(prediction.outputs), max(tried))
     try:
-        calls = Calls(model, m, taken, engine.stop, clock)
+        paid = model if account is None else account.meter(model)
+        calls = Calls(paid, m, taken, engine.stop, clock)
         return _Course(calls, prediction, wishes, engine.stop).run(progress)
     finally:
         model.close()
@@ -168,6 +170,20 @@ def save(engine: Engine, tuning: Tuning) -> bool:
         transaction.execute(m.render("learn"), prediction=m.name, claim=claim, call=call)
     tuning.saved = True
     return True
+
+
+def _account(database: Database, m: Materialisation) -> Account | None:
+    """The day's sums, where the prediction has a daily budget; they are kept with its drain."""
+    budget = m.prediction.daily_cap
+    if budget is None:
+        return None
+    with database.transaction() as transaction:
+        run = transaction.value(m.render("find_run"), prediction=m.name, kind=RunKind.DRAIN.value)
+    if run is None:
+        raise errors.NotAppliedError(
+            f"{m.name} is not applied to this database; run `rowscore apply {m.name}`"
+        )
+    return Account(Purse(database, m, budget, daily=True), int(run))
 
 
 def _look(database: Database, m: Materialisation, limit: int) -> tuple[RowState, Taken]:
@@ -231,6 +247,9 @@ class _Course:
         with PausedCollector() as collector:
             while not self._stop.is_set() and (trial := sweep.next()) is not None:
                 result, fault = self._caller.attempt(trial, tuning.paid)
+                if isinstance(fault, errors.BudgetSpentError):
+                    tuning.fault = errors.BudgetSpentError(f"{fault}; its sums begin anew at midnight UTC")
+                    break
                 if fault is None and self._stop.is_set():
                     break  # it may have been cut short
                 sweep.record(result)

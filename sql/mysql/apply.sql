@@ -213,7 +213,7 @@ ALTER TABLE {{ table }} DROP KEY {{ index|id }}, ALGORITHM=INPLACE, LOCK=NONE
 -- name: create_staleness_trigger
 -- The last BEFORE UPDATE trigger. One statement needs no DELIMITER; clients strip comments, so the mark is a constant.
 CREATE TRIGGER {{ schema|id }}.{{ trigger|id }} BEFORE UPDATE ON {{ table }} FOR EACH ROW
-SET NEW.{{ state|id }} = CASE WHEN OLD.{{ state|id }} = NEW.{{ state|id }} AND NEW.{{ state|id }} <> {{ pending }} AND {{ mark }} <> ''
+SET NEW.{{ state|id }} = CASE WHEN OLD.{{ state|id }} = NEW.{{ state|id }} AND NEW.{{ state|id }} <> {{ pending }} AND OLD.{{ scored_at|id }} <=> NEW.{{ scored_at|id }} AND {{ mark }} <> ''
   AND ({{ " OR ".join(changed) }}) THEN {{ pending }} ELSE NEW.{{ state|id }} END
 
 -- name: column_changed

@@ -28,9 +28,13 @@ SELECT c.column_name AS `name`,
        c.is_nullable = 'NO' AS not_null, c.extra LIKE '%GENERATED%' AND c.extra NOT LIKE '%DEFAULT_GENERATED%' AS `generated`,
        c.extra LIKE '%auto_increment%' AS `identity`, c.column_default AS default_text, CAST(c.ordinal_position AS SIGNED) AS number,
        c.collation_name IS NULL OR c.collation_name LIKE '%\_bin' AS `deterministic`, c.collation_name AS collation,
-       c.extra LIKE '%on update%' AS moves
+       c.extra LIKE '%on update%' AS moves, FIND_IN_SET('select', c.privileges) > 0 AND FIND_IN_SET('update', c.privileges) > 0 AS settable
 FROM information_schema.columns c WHERE c.table_schema = :schema AND c.table_name = :name
 ORDER BY c.ordinal_position
+
+-- name: name_account
+-- This account, as GRANT takes it.
+SELECT {{ account() }}
 
 -- name: find_unique_keys
 -- Unique indexes that can serve as a key: whole columns only; the primary key first.

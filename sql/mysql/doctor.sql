@@ -31,6 +31,10 @@ SELECT c.column_name AS `name`, {{ identifier("c.column_name") }} AS quoted,
        FIND_IN_SET('select', c.privileges) > 0 AS readable, FIND_IN_SET('update', c.privileges) > 0 AS writable
 FROM information_schema.columns c WHERE c.table_schema = :schema AND c.table_name = :name ORDER BY c.ordinal_position
 
+-- name: find_noted
+-- Columns that move by themselves, as whoever applied the prediction saw them.
+SELECT JSON_EXTRACT(p.definition, '$.held') AS held FROM rowscore_prediction p WHERE p.name = :prediction
+
 -- name: find_own_privileges
 -- Which of rowscore's own tables this account sees, and which of those it may not read and write.
 SELECT COUNT(*) > 0 AS there, TRUE AS usable,

@@ -7,7 +7,7 @@ SELECT p.generation, p.definition_hash, p.version,
        (SELECT c.failures FROM rowscore_circuit c WHERE c.prediction = p.name) AS failures,
        (SELECT l.rows_per_claim FROM rowscore_learned l WHERE l.prediction = p.name) AS rows_per_claim,
        (SELECT l.rows_per_call FROM rowscore_learned l WHERE l.prediction = p.name) AS rows_per_call,
-       EXISTS (SELECT 1 FROM rowscore_failure f WHERE f.prediction = p.name) AS has_failures
+       EXISTS (SELECT 1 FROM rowscore_failure f WHERE f.prediction = p.name) AS has_failures, JSON_EXTRACT(p.definition, '$.held') AS held
 FROM rowscore_prediction p WHERE p.name = :prediction {{ "LOCK IN SHARE MODE" if mariadb else "FOR SHARE" }}
 
 -- name: lock_run
@@ -48,7 +48,7 @@ ORDER BY {{ stored_order(keys, "l.lo") }} LIMIT 1
 -- First and last key of the next rows beyond the position, and how many they are; walks one index.
 WITH q AS (
   SELECT {% for k in keys %}c.{{ k.name|id }}{{ ", " if not loop.last }}{% endfor %} FROM {{ table }} AS c {{ by_pending(pending_index) }}
-  WHERE c.{{ state|id }} = {{ (states.PENDING if pending else states.EXISTING).value }}
+  WHERE c.{{ state|id }} = {{ claims.value }}
 {% if start %} AND {{ key_to_bound(keys, "c", ">" if start == "after" else ">=", "start") }}{% endif %}
 {% if cap %} AND {{ key_to_bound(keys, "c", "<" if cap == "before" else "<=", "cap") }}{% endif %}
 {% if upper %} AND {{ key_to_bound(keys, "c", "<=", "upper") }}{% endif %}

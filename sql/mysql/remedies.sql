@@ -10,6 +10,10 @@ GRANT SELECT ON {{ target }} TO {{ role }}
 -- What lets the role write columns of the table.
 GRANT UPDATE ({{ columns }}) ON {{ target }} TO {{ role }}
 
+-- name: grant_held
+-- What lets the role see columns that move by themselves, and set them to themselves.
+GRANT SELECT ({{ columns }}), UPDATE ({{ columns }}) ON {{ target }} TO {{ role }}
+
 -- name: grant_own_tables
 -- What lets the role use rowscore's own tables.
 {% for name in relations %}GRANT SELECT{% if name != "rowscore_alembic_version" %}, INSERT, UPDATE, DELETE{% endif %} ON {{ schema|id }}.{{ name|id }} TO {{ role }}{{ ";\n" if not loop.last }}{% endfor %}

@@ -2,7 +2,7 @@
 -- The window's rows for which the configured `where` does not hold are not scored and wait no longer.
 UPDATE {{ locked_rows(keys, table, key_index, pending_index, fingerprint_type, locked, waiting(keys, "c", state, claims, only) ~ " AND (" ~ where ~ ") IS NOT TRUE") }}
 
-SET c.{{ state|id }} = {{ states.SKIPPED.value }}{{ holding("c", held) }}
+SET c.{{ state|id }} = {{ states.SKIPPED.value }}{{ keeping("c", kept, kept.first) }}{{ holding("c", held) }}
 
 -- name: read_rows
 -- Keys, fingerprint and inputs of the window's rows; rows that the application holds are stepped over, so never paid for.
@@ -21,14 +21,14 @@ ORDER BY {{ key_list(keys, "c") }} LIMIT :limit {{ share() }}{{ past_locks() }}
 -- The guarded write: locks first, stepping over rows that others hold; the LIMIT keeps the derived table unmerged.
 UPDATE (SELECT v.* FROM {{ answers(keys, outputs, fingerprint_type) }} AS v
         STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ same_key(keys, "c", "v") }}
-        WHERE {{ guard("c", state, claims, fingerprint) }} LIMIT 18446744073709551615
+        WHERE {{ guard("c", state, claims, outdated, fingerprint) }} LIMIT 18446744073709551615
         FOR UPDATE{{ "" if mariadb else " OF c" }}{{ past_locks() }}) AS v
 STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ same_key(keys, "c", "v") }}
-SET {% for o in outputs %}c.{{ o.name|id }} = {{ received(o, "v.`rowscore$o" ~ loop.index ~ "`") }}, {% endfor %}{{ settled("c", state, states, scored_at, version, held) }}
+SET {% for o in outputs %}c.{{ o.name|id }} = {{ received(o, "v.`rowscore$o" ~ loop.index ~ "`") }}, {% endfor %}{{ settled("c", state, states, scored_at, version, held, kept, kept.sent) }}
 
 -- name: lock_rows
 -- Locks those of some rows that are still as they were and that nobody holds; answers with their places, from 1.
-{% macro unchanged(source) %}{% if guarded %}{{ guard("c", state, claims, fingerprint, source) }}{% else %}c.{{ state|id }} = {{ claims.value }}{% endif %}{{ fitting(where, fits) }}{% if only and fits is not none %} AND ({{ only }}) IS TRUE{% endif %}{% endmacro %}
+{% macro unchanged(source) %}{% if verified %}{{ verdict("c", kept, state, states, where) }} IN ({{ verified }}){% elif guarded %}{{ guard("c", state, claims, outdated, fingerprint, source) }}{% else %}{{ claimed("c", state, claims, outdated) }}{% endif %}{{ fitting(where, fits) }}{% if only and fits is not none %} AND ({{ only }}) IS TRUE{% endif %}{% endmacro %}
 {% set lock = share() if shared else "FOR UPDATE" %}
 {% if mariadb %}
 {# Names that no column of the user's bears, since a variable would hide the column. #}
@@ -72,8 +72,8 @@ SELECT COALESCE(JSON_ARRAYAGG(l.place), '[]') FROM (
 -- Rows that bisection found become failed; they are locked already.
 UPDATE {{ answers(keys, (), fingerprint_type) }} AS v
 STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ same_key(keys, "c", "v") }}
-SET c.{{ state|id }} = {{ states.FAILED.value }}{{ holding("c", held) }}
-WHERE c.{{ state|id }} = {{ claims.value }}
+SET c.{{ state|id }} = {{ states.FAILED.value }}{{ keeping("c", kept, kept.sent) }}{{ holding("c", held) }}
+WHERE {{ claimed("c", state, claims, outdated) }}
 
 -- name: claim_rows
 -- Locks the window's rows, stepping over those that others hold, and says whether there were none of those.
@@ -88,7 +88,7 @@ SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM {{ table }} AS c {{ by_pending(pendi
 -- One batch inside the database: claim, call the function in SET for each claimed row, write; locks last one statement.
 UPDATE {{ locked_rows(keys, table, key_index, pending_index, fingerprint_type, locked, waiting(keys, "c", state, claims, only) ~ (" AND (" ~ where ~ ") IS TRUE" if where else "")) }}
 
-SET c.{{ outputs[0].name|id }} = {{ call(function, inputs) }}, {{ settled("c", state, states, scored_at, version, held) }}
+SET c.{{ outputs[0].name|id }} = {{ call(function, inputs) }}, {{ settled("c", state, states, scored_at, version, held, kept, kept.expression) }}
 
 -- name: list_rows
 -- Keys and fingerprints of the window's rows, for bisection; or of those only that nobody holds.
@@ -120,4 +120,4 @@ ORDER BY {{ key_list(keys, "c") }} LIMIT :limit
 -- How many of the scored rows still wait with the same inputs: after a write past locks, those that were locked.
 SELECT COUNT(*) FROM {{ answers(keys, (), fingerprint_type) }} AS v
 STRAIGHT_JOIN {{ table }} AS c FORCE INDEX ({{ key_index|id }}) ON {{ same_key(keys, "c", "v") }}
-WHERE {{ guard("c", state, claims, fingerprint) }}
+WHERE {{ guard("c", state, claims, outdated, fingerprint) }}

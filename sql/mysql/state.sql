@@ -11,6 +11,14 @@ WHERE t.table_schema = DATABASE()
 -- The migration that rowscore's own tables stand at.
 SELECT version_num FROM rowscore_alembic_version
 
+-- name: find_own_parts
+-- The columns and indexes of rowscore's own tables: DDL commits by itself, so a migration that died has made some of them.
+SELECT c.table_name AS `table`, 'column' AS kind, c.column_name AS name
+FROM information_schema.columns c WHERE c.table_schema = DATABASE() AND c.table_name LIKE 'rowscore\_%'
+UNION ALL
+SELECT DISTINCT s.table_name, 'index', s.index_name
+FROM information_schema.statistics s WHERE s.table_schema = DATABASE() AND s.table_name LIKE 'rowscore\_%'
+
 -- name: lock_plans
 -- One at a time migrates, applies or removes; DDL commits, so the lock is the session's and is given back by name.
 SELECT GET_LOCK(CONCAT('rowscore.', LEFT(SHA2(DATABASE(), 256), 48)), :patience)
@@ -41,10 +49,11 @@ FROM rowscore_prediction p ORDER BY p.name
 SELECT generation FROM rowscore_prediction WHERE name = :prediction FOR UPDATE
 
 -- name: cancel_outdated_backfills
--- A backfill goes on only under the definition that somebody agreed to pay for.
+-- A backfill goes on only under the definition that somebody agreed to pay for, a rescore only with its model version.
 UPDATE rowscore_run r JOIN rowscore_prediction p ON p.name = r.prediction
 SET r.status = 'cancelled', r.finished_at = UTC_TIMESTAMP(6)
-WHERE p.name = :prediction AND p.definition_hash <> :definition_hash AND r.kind = 'backfill' AND r.status IN ('running', 'paused')
+WHERE p.name = :prediction AND r.status IN ('running', 'paused')
+  AND (r.kind IN ('backfill', 'rescore') AND p.definition_hash <> :definition_hash OR r.kind = 'rescore' AND NOT (p.version <=> :version))
 
 -- name: void_outdated_leases
 -- Workers of the old definition or version lose their windows; their late writes fail the generation's guard.
@@ -54,7 +63,7 @@ WHERE p.name = :prediction AND NOT (p.definition_hash <=> :definition_hash AND p
 -- name: rewind_drain
 -- The cursor is a key of the old definition, which may have been another key: begin from the beginning.
 UPDATE rowscore_run r JOIN rowscore_prediction p ON p.name = r.prediction SET r.pos = NULL
-WHERE p.name = :prediction AND p.definition_hash <> :definition_hash AND r.kind = 'drain'
+WHERE p.name = :prediction AND p.definition_hash <> :definition_hash AND r.kind IN ('drain', 'verify')
 
 -- name: save_definition
 -- Registers the prediction, or begins a new generation where its definition or version changed.

@@ -2,7 +2,8 @@
 -- The prediction's views by their mark, and whatever bears the name that is wanted; with views whose text names them.
 SELECT CONCAT(v.table_schema, '.', v.table_name) AS oid, v.table_schema AS `schema`, v.table_name AS `name`, 'v' AS kind,
        REGEXP_SUBSTR(v.view_definition, 'maintained by rowscore: prediction [a-z0-9_]+, view [0-9a-f]{12}') AS comment,
-       '[]' AS `columns`, '[]' AS types, '[]' AS grants,
+       (SELECT CONCAT('[', GROUP_CONCAT(JSON_QUOTE(c.column_name) ORDER BY c.ordinal_position), ']') FROM information_schema.columns c
+        WHERE c.table_schema = v.table_schema AND c.table_name = v.table_name) AS `columns`, '[]' AS types, '[]' AS grants,
        (SELECT JSON_ARRAYAGG(CONCAT('view ', d.table_schema, '.', d.table_name)) FROM information_schema.views d
         WHERE INSTR(d.view_definition, CONCAT('`', REPLACE(v.table_schema, '`', '``'), '`.`', REPLACE(v.table_name, '`', '``'), '`')) > 0) AS dependents
 FROM information_schema.views v

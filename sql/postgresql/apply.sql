@@ -176,7 +176,7 @@ BEGIN NEW.{{ state|id }} := {{ pending }}; RETURN NEW; END
 -- name: create_staleness_trigger
 -- Never UPDATE OF: another BEFORE trigger may change an input that the statement does not name.
 CREATE TRIGGER {{ trigger|id }} BEFORE UPDATE ON {{ table }} FOR EACH ROW
-WHEN (OLD.{{ state|id }} = NEW.{{ state|id }} AND NEW.{{ state|id }} <> {{ pending }} AND ({{ " OR ".join(changed) }}))
+WHEN (OLD.{{ state|id }} = NEW.{{ state|id }} AND NEW.{{ state|id }} <> {{ pending }} AND OLD.{{ scored_at|id }} IS NOT DISTINCT FROM NEW.{{ scored_at|id }} AND ({{ " OR ".join(changed) }}))
 EXECUTE FUNCTION rowscore.{{ function|id }}()
 
 -- name: column_changed

@@ -3,7 +3,7 @@
 SELECT p.generation, p.definition_hash, p.version, c.open_until > clock_timestamp() AS circuit_open,
        CAST(extract(epoch FROM c.open_until - clock_timestamp()) AS double precision) AS circuit_seconds, c.reason, c.failures,
        l.rows_per_claim, l.rows_per_call,
-       EXISTS (SELECT FROM rowscore.failure f WHERE f.prediction = p.name) AS has_failures
+       EXISTS (SELECT FROM rowscore.failure f WHERE f.prediction = p.name) AS has_failures, NULL AS held
 FROM rowscore.prediction p
 LEFT JOIN rowscore.circuit c ON c.prediction = p.name LEFT JOIN rowscore.learned l ON l.prediction = p.name
 WHERE p.name = :prediction FOR SHARE OF p
@@ -46,6 +46,7 @@ ORDER BY {{ stored(keys, "l.lo") }} LIMIT 1
 
 -- name: probe_window
 -- First and last key of the next rows beyond the position, and how many they are; walks one index.
+{% set pending = claims == states.PENDING %}
 {# The other bounds are outside the walk: inside they would not end it before PostgreSQL 18. #}
 SELECT jsonb_build_array({% for k in keys %}CAST((array_agg(q.{{ k.name|id }}))[1] AS text){{ ", " if not loop.last }}{% endfor %}) AS lo,
        jsonb_build_array({% for k in keys %}CAST((array_agg(q.{{ k.name|id }}))[CAST(count(*) AS int)] AS text){{ ", " if not loop.last }}{% endfor %}) AS hi,

@@ -5,7 +5,7 @@ WITH k AS MATERIALIZED (
   WHERE {{ waiting(keys, "c", state, claims, states, only) }} AND ({{ where }}) IS NOT TRUE
   ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, "(" ~ where ~ ") IS NOT TRUE", only) }}
   FOR NO KEY UPDATE OF c SKIP LOCKED)
-UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }} FROM k AS v WHERE {{ same_key(keys, "c", "v") }}
+UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }}{{ keeping(kept, kept.first) }} FROM k AS v WHERE {{ same_key(keys, "c", "v") }}
 
 -- name: read_rows
 -- Keys, fingerprint and inputs of the window's rows; rows that the application holds are stepped over, so never paid for.
@@ -19,24 +19,24 @@ ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at
 
 -- name: write_rows
 -- The guarded write, at full speed: waits for a row's lock, so it runs under a short lock_timeout.
-UPDATE {{ table }} AS c SET {{ written(outputs, state, states, scored_at, version) }}
+UPDATE {{ table }} AS c SET {{ written(outputs, state, states, scored_at, version, kept) }}
 FROM {{ answers(keys, outputs, fingerprint_type) }} AS v
-WHERE {{ same_key(keys, "c", "v") }} AND {{ guard("c", state, claims, fingerprint) }}
+WHERE {{ same_key(keys, "c", "v") }} AND {{ guard("c", state, claims, outdated, fingerprint) }}
 
 -- name: changed_rows
 -- Of the scored rows that still wait those with another version than was read: some column changed, perhaps no input.
 SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
 
 FROM {{ answers(keys, (), fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
-WHERE CASE WHEN c.{{ state|id }} = {{ claims.value }} THEN {{ fingerprint }} <> v."rowscore$f" ELSE false END
+WHERE CASE WHEN {{ claimed("c", state, claims, outdated) }} THEN {{ fingerprint }} <> v."rowscore$f" ELSE false END
 
 -- name: write_rows_past_locks
 -- The same write after a lock was not granted: lock first, step over what is held (the application never waits for us).
 WITH w AS MATERIALIZED (
   SELECT v.* FROM {{ answers(keys, outputs, fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
-  WHERE {{ guard("c", state, claims, fingerprint) }}
+  WHERE {{ guard("c", state, claims, outdated, fingerprint) }}
   FOR NO KEY UPDATE OF c SKIP LOCKED)
-UPDATE {{ table }} AS c SET {{ written(outputs, state, states, scored_at, version) }}
+UPDATE {{ table }} AS c SET {{ written(outputs, state, states, scored_at, version, kept) }}
 FROM w AS v WHERE {{ same_key(keys, "c", "v") }}
 
 -- name: mark_failed
@@ -44,10 +44,10 @@ FROM w AS v WHERE {{ same_key(keys, "c", "v") }}
 WITH w AS MATERIALIZED (
   SELECT v.*, {{ key_text(keys, "c") }} AS "rowscore$t"
   FROM {{ answers(keys, (), fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
-  WHERE {% if guarded %}{{ guard("c", state, claims, fingerprint) }}{% else %}CASE WHEN c.{{ state|id }} = {{ claims.value }} THEN true ELSE false END{% endif %}
+  WHERE {% if guarded %}{{ guard("c", state, claims, outdated, fingerprint) }}{% else %}CASE WHEN {{ claimed("c", state, claims, outdated) }} THEN true ELSE false END{% endif %}
 
   FOR NO KEY UPDATE OF c SKIP LOCKED)
-UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.FAILED.value }}
+UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.FAILED.value }}{{ keeping(kept, kept.expression if guarded else "NULL") }}
 FROM w AS v WHERE {{ same_key(keys, "c", "v") }}
 RETURNING v."rowscore$t"
 
@@ -67,7 +67,7 @@ WITH claimed AS MATERIALIZED (
 )
 UPDATE {{ table }} AS c
 SET {% for output in outputs %}{{ output.name|id }} = {{ function.answer('v."rowscore$a"', loop.index0) }}, {% endfor %}
-    {{ state|id }} = {{ states.SCORED.value }}, {{ scored_at|id }} = clock_timestamp(){% if version %}, {{ version|id }} = :version{% endif %}
+    {{ state|id }} = {{ states.SCORED.value }}, {{ scored_at|id }} = clock_timestamp(){{ keeping(kept, kept.expression) }}{% if version %}, {{ version|id }} = :version{% endif %}
 
 FROM answered AS v WHERE {{ same_key(keys, "c", "v") }}
 
@@ -88,7 +88,7 @@ SELECT (SELECT count(*) FROM claimed) = {% if ends_walks %}(SELECT count(*) FROM
 -- The same where nobody else holds a row of the window: one walk over it, no join (4.2 µs a row of CPU against 5.9).
 UPDATE {{ table }} AS c
 SET {{ outputs[0].name|id }} = {{ call_plain(function, inputs, max_rows_per_batch) }},
-    {{ state|id }} = {{ states.SCORED.value }}, {{ scored_at|id }} = clock_timestamp(){% if version %}, {{ version|id }} = :version{% endif %}
+    {{ state|id }} = {{ states.SCORED.value }}, {{ scored_at|id }} = clock_timestamp(){{ keeping(kept, kept.expression) }}{% if version %}, {{ version|id }} = :version{% endif %}
 
 WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}
 
@@ -125,4 +125,4 @@ FROM (SELECT p.*, {{ call(function, inputs, max_rows_per_batch) }} AS "rowscore$
 -- name: count_waiting
 -- How many of the scored rows still wait with the same inputs: after a write past locks, those that were locked.
 SELECT count(*) FROM {{ answers(keys, (), fingerprint_type) }} AS v JOIN {{ table }} AS c ON {{ same_key(keys, "c", "v") }}
-WHERE {{ guard("c", state, claims, fingerprint) }}
+WHERE {{ guard("c", state, claims, outdated, fingerprint) }}

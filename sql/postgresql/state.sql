@@ -45,11 +45,11 @@ FROM rowscore.prediction p ORDER BY p.name
 SELECT generation FROM rowscore.prediction WHERE name = :prediction FOR UPDATE
 
 -- name: cancel_outdated_backfills
--- A backfill goes on only under the definition that somebody agreed to pay for.
+-- A backfill goes on only under the definition that somebody agreed to pay for, a rescore only with its model version.
 UPDATE rowscore.run r SET status = 'cancelled', finished_at = clock_timestamp()
 FROM rowscore.prediction p
-WHERE p.name = :prediction AND r.prediction = p.name AND p.definition_hash <> :definition_hash
-  AND r.kind = 'backfill' AND r.status IN ('running', 'paused')
+WHERE p.name = :prediction AND r.prediction = p.name AND r.status IN ('running', 'paused')
+  AND (r.kind IN ('backfill', 'rescore') AND p.definition_hash <> :definition_hash OR r.kind = 'rescore' AND p.version <> :version)
 
 -- name: void_outdated_leases
 -- Workers of the old definition or version lose their windows; their late writes fail the generation's guard.
@@ -60,7 +60,7 @@ WHERE p.name = :prediction AND r.prediction = p.name AND l.run_id = r.id
 -- name: rewind_drain
 -- The cursor is a key of the old definition, which may have been another key: begin from the beginning.
 UPDATE rowscore.run r SET pos = NULL FROM rowscore.prediction p
-WHERE p.name = :prediction AND r.prediction = p.name AND p.definition_hash <> :definition_hash AND r.kind = 'drain'
+WHERE p.name = :prediction AND r.prediction = p.name AND p.definition_hash <> :definition_hash AND r.kind IN ('drain', 'verify')
 
 -- name: save_definition
 -- Registers the prediction, or begins a new generation where its definition or version changed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,10 +18,11 @@ import pytest
 from tests.conftest import Connect
 from tests.support.cli import Cli, Running
 from tests.support.deadlines import eventually
-from tests.support.fleet import Fleet, children
+from tests.support.fleet import Fleet, Flower, children
 from tests.support.predictions import add_items, make_items, states
 from tests.support.scorer import Scorer
 from worker.app import BACKFILL_QUEUE
+from worker.demo.loopback import free_port
 from worker.demo.servers import RedisServer
 from worker.states import RowState
 
@@ -196,22 +198,45 @@ def site(tmp_path: Path, database_url: str, redis: RedisServer, scorer: Scorer) 
         yield Site(fleet, cli)
 
 
-def test_celerys_workers_do_a_backfill_and_fresh_rows_have_their_own(
+SPENT = "SELECT status, spent_calls, spent_rows FROM rowscore.run WHERE kind = 'backfill'"
+PROGRESS = r"backfill: \d+ of 1,000 rows done; \d+ rows scored, \d+ a second, 100 in the last batch"
+
+
+def progress(flower: Flower) -> list[str]:
+    """What Flower shows of the backfill's tasks that are under way."""
+    tasks = flower.get("tasks?taskname=rowscore.backfill") or {}
+    return [task["result"] for task in tasks.values() if task["state"] == "PROGRESS"]
+
+
+def test_celerys_workers_do_a_backfill_within_its_budget_and_fresh_rows_have_their_own(
     site: Site, connect: Connect, scorer: Scorer
 ) -> None:
     rows = connect()
     make_items(rows, 1000)
+    site.fleet.configure(**SLOW, max_run_time="10s")
     site.cli.call("apply")
     scorer.delay = 0.05
     site.fleet.worker()
     site.fleet.beat()
-    with site.cli.started("backfill", "--celery", "--json") as running:
+    flower = site.fleet.flower(port=free_port())
+    with site.cli.started("backfill", "--celery", "--budget", "12 calls") as running:
         running.says(f"celery -A worker worker -Q {BACKFILL_QUEUE}")
         assert states(rows) == {EXISTING: 1000}, "the workers of fresh rows take none of it"
         add_items(rows, 50)
         eventually(lambda: done(rows) == 50, "fresh rows are scored meanwhile")
         site.fleet.worker(queue=BACKFILL_QUEUE)
+        spent = running.end()
+    assert spent.status == 1, spent
+    assert "churn: 600 of 1,000 done, at key " in spent.out
+    assert "; the budget of 12 calls is spent: a larger --budget goes on from there." in spent.out
+    assert rows.execute(SPENT).fetchall() == [("running", 12, 600)]
+    assert states(rows) == {SCORED: 650, EXISTING: 400}
+    eventually(lambda: flower.get("workers?refresh=true"), "Flower to know the workers")
+    scorer.delay = 0.6
+    with site.cli.started("backfill", "--budget", "30 calls", "--json") as running:
+        texts = eventually(lambda: progress(flower), "progress")
         ended = running.end()
+    assert all(re.fullmatch(PROGRESS, text) for text in texts), texts
     document = json.loads(ended.out)
     assert (document["status"], document["rows_scored"]) == ("finished", 1000)
     assert states(rows) == {SCORED: 1050}

@@ -17,6 +17,7 @@ import typer
 import yaml
 
 from tests.conftest import Connect
+from worker.app import BACKFILL_QUEUE
 from worker.cli import app
 from worker.config import HttpModel, read_configuration
 from worker.demo import churn, scene, table
@@ -30,7 +31,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 
 ONCE = {"setup", "backfill", "traffic"}
-LASTING = {"postgres", "redis", "endpoint", "worker", "beat", "flower"}
+LASTING = {"postgres", "redis", "endpoint", "worker", "backfiller", "beat", "flower"}
+WORKERS = ["worker", "backfiller"]
 IMAGES = {"postgres": "postgres:18", "redis": "redis:8"}
 OWN = sorted((ONCE | LASTING) - IMAGES.keys())
 PYTHON = "python:3.11-slim-bookworm"
@@ -106,7 +108,7 @@ def test_what_stays_is_started_again_and_has_a_health_check(name: str) -> None:
     assert {"interval", "timeout", "retries", "start_period"} < check.keys()
 
 
-@pytest.mark.parametrize("name", ["worker", "beat"])
+@pytest.mark.parametrize("name", [*WORKERS, "beat"])
 def test_the_heartbeat_is_checked_where_it_is_written(name: str) -> None:
     file = SERVICES[name]["environment"][VARIABLE]
     assert f"find {file} " in SERVICES[name]["healthcheck"]["test"][1]
@@ -125,8 +127,19 @@ def test_what_runs_once_is_not_started_again(name: str) -> None:
     assert SERVICES[name]["restart"] == "no"
 
 
-def test_a_worker_has_time_for_the_batch_in_flight() -> None:
-    assert seconds(SERVICES["worker"]["stop_grace_period"]) >= max(30.0, GRACE + 10.0)
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_has_time_for_the_batch_in_flight(name: str) -> None:
+    assert seconds(SERVICES[name]["stop_grace_period"]) >= max(30.0, GRACE + 10.0)
+
+
+def test_each_queue_has_its_own_worker() -> None:
+    """Celery's option -Q names all queues of a worker; without it there is the usual one."""
+    queues = {name: words(name)[words(name).index("-Q") + 1] for name in WORKERS if "-Q" in words(name)}
+    assert queues == {"backfiller": BACKFILL_QUEUE}
+    assert SERVICES["backfiller"].keys() == SERVICES["worker"].keys()
+    assert [key for key in SERVICES["worker"] if SERVICES["worker"][key] != SERVICES["backfiller"][key]] == [
+        "command"
+    ]
 
 
 def test_images_are_pinned_and_one_service_builds_the_own_one() -> None:
@@ -203,7 +216,7 @@ def test_every_command_is_one_that_there_is(name: str) -> None:
     assert all(said[at + 1] in commands for at, word in enumerate(said) if word == "rowscore")
     assert said[0] in ("celery", "python", "rowscore", "sh")
     if said[0] == "celery":
-        assert said[1:4] == ["-A", "worker", name]
+        assert said[1:4] == ["-A", "worker", "worker" if name in WORKERS else name]
 
 
 def test_every_variable_is_named_at_the_top_with_its_default() -> None:

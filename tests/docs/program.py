@@ -21,6 +21,7 @@ from worker.config import (
     Prediction,
     PythonModel,
     SageMakerEndpoint,
+    Shadow,
     SqlModel,
     Version,
 )
@@ -48,6 +49,7 @@ def keys() -> dict[str, FieldInfo]:
     }
     found |= {f"inputs.{name}": info for name, info in _fields(Input).items()}
     found |= {f"version.{name}": info for name, info in _fields(Version).items()}
+    found |= {f"shadow.{name}": info for name, info in _fields(Shadow).items()}
     found |= {f"throttle.{name}": info for name, info in _fields(Throttle).items()}
     for kind in (SqlModel, HttpModel, PythonModel):
         found |= {f"model.{name}": info for name, info in _fields(kind).items()}

@@ -334,17 +334,44 @@ def test_a_rate_is_kept_by_all_workers_together(database_url: str, connect: Conn
         assert isinstance(second.acquire(RunKind.BACKFILL, 500), Idle), "what was not used is not made up for"
 
 
+def log_windows(connection: Session) -> None:
+    """From now on the database itself notes when each window is handed out, and its rows."""
+    lease = own(connection, "lease")
+    if is_postgresql(connection):
+        connection.execute(
+            f"""CREATE TABLE handed_out (at double precision, size int);
+            CREATE FUNCTION note_window() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              INSERT INTO handed_out VALUES (extract(epoch FROM clock_timestamp()), NEW.size); RETURN NEW; END $$;
+            CREATE TRIGGER note_window BEFORE INSERT ON {lease} FOR EACH ROW EXECUTE FUNCTION note_window()"""
+        )
+        return
+    connection.execute("CREATE TABLE handed_out (at double, size int)")
+    connection.execute(
+        f"""CREATE TRIGGER note_window BEFORE INSERT ON {lease} FOR EACH ROW INSERT INTO handed_out
+        VALUES (TIMESTAMPDIFF(MICROSECOND, '2020-01-01', UTC_TIMESTAMP(6)) / 1e6, NEW.size)"""
+    )
+
+
 def test_windows_add_up_to_the_rate(database_url: str, connect: Connect) -> None:
+    """Over any span, by the times that the database noted: what was handed out before its end was worth no more."""
     application = connect()
     make_items(application, 400)
-    with opened(configuration(database_url, max_rows_per_claim=50)) as engine:
-        applied(engine)
-        run = backfill.begin(engine, None, Options(rate="400/s"))
-        waits: list[str] = []
-        summary = work(engine, run, waits.append)
-        assert summary.scored == 400
-        seconds = backfill.read(engine, None, run).seconds
-        assert seconds >= 350 / 400, "the last window waits for what those before it are worth"
+    rate = 2000
+    config = configuration(database_url, max_rows_per_claim=50, backfill_workers=2)
+    with opened(config) as one, opened(config) as two, ThreadPoolExecutor(2) as pool:
+        applied(one)
+        log_windows(application)
+        run = backfill.begin(one, None, Options(rate=f"{rate}/s"))
+        working = [pool.submit(work, engine, run) for engine in (one, two)]
+        assert sum(worker.result(60).scored for worker in working) == 400
+    rows = application.execute("SELECT at, size FROM handed_out ORDER BY at").fetchall()
+    windows = [(float(at), int(size)) for at, size in rows]
+    assert sum(size for _, size in windows) == 400
+    assert len(windows) >= 400 / 50
+    for first, (begun_at, _) in enumerate(windows):
+        for last, (at, _) in enumerate(windows[first + 1 :], first + 1):
+            handed_out = sum(size for _, size in windows[first:last])
+            assert handed_out <= rate * (at - begun_at) + 0.05, (first, last)  # of a row: microseconds
 
 
 def test_outside_its_hours_it_waits(database_url: str, connect: Connect) -> None:

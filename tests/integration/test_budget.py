@@ -83,6 +83,41 @@ def test_so_many_rows_are_paid_for_by_two_workers_and_it_stops_there(
     assert runs(application) == ["finished"]
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("budget", ["60 rows", "6 calls", "6.00"])
+def test_a_budget_that_is_just_enough_is_enough(
+    database_url: str, connect: Connect, way: str, budget: str
+) -> None:
+    application = connect()
+    make_items(application, 60)
+    prices = {**model(way), "cost_per_row": 0.1}
+    config = configuration(database_url, model=prices, max_rows_per_claim=10, max_rows_per_batch=10)
+    with opened(config, double_of(way)) as engine:
+        applied(engine)
+        summary = begun(engine, budget=budget)
+        assert (summary.scored, summary.empty, summary.spent) == (60, True, False)
+        assert runs(application) == ["finished"]
+        application.execute(f"UPDATE items SET churn_state = {EXISTING} WHERE id = 5 OR id > 40")
+        summary = begun(engine, budget="2 calls")
+        assert (summary.empty, summary.spent) == (False, True), "rows are left, beyond the cursor"
+    assert runs(application) == ["finished", "running"]
+
+
+def test_a_row_left_behind_the_cursor_keeps_a_spent_run_alive(database_url: str, connect: Connect) -> None:
+    application = connect()
+    make_items(application, 60)
+    config = configuration(database_url, max_rows_per_claim=10)
+    with opened(config) as engine:
+        applied(engine)
+        run = backfill.begin(engine, None, Options(budget="60 rows"))
+        assert work(engine, run).empty is True
+        application.execute(f"UPDATE {own(application, 'run')} SET status = 'running', finished_at = NULL")
+        application.execute(f"UPDATE items SET churn_state = {EXISTING} WHERE id = 5")
+        summary = work(engine, run)
+        assert (summary.scored, summary.empty, summary.spent) == (0, False, True)
+    assert runs(application) == ["running"]
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_so_many_calls_are_made_those_that_fail_included(
     database_url: str, connect: Connect, failing: bool

@@ -1,8 +1,8 @@
 """A worker is killed at each boundary of its SQL statements: no row is lost, one batch at most is paid for again.
 
-A child process really runs a drain or a backfill and sends itself SIGKILL before, or right after, its n-th statement,
-whatever cursor runs it. Then another worker finishes. Before the n-th statement may be after a commit, right after it
-before one: together they are all the boundaries there are.
+A child process really runs a drain, a backfill or a rescore and sends itself SIGKILL before, or right after, its n-th
+statement, whatever cursor runs it. Then another worker finishes. Before the n-th statement may be after a commit, right
+after it before one: together they are all the boundaries there are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from worker.states import RowState
 CONFORMANCE = True
 ROWS = 6
 WAYS = ["update", "select", "worker"]
+KINDS = [*((way, "drain") for way in WAYS), ("worker", "backfill"), ("worker", "rescore")]
 SCORED, FAILED = RowState.SCORED.value, RowState.FAILED.value
 
 
@@ -37,7 +38,7 @@ def others(application: Session) -> int:
 
 
 def fill(application: Session, kind: str) -> None:
-    """Six rows for the drain or for the backfill; the last is poison, and calls and pauses begin anew."""
+    """Six rows for the drain, the backfill or the rescore; the last is poison, and calls and pauses begin anew."""
     application.execute("DELETE FROM items")
     application.execute(f"DELETE FROM {own(application, 'failure')}")
     application.execute(f"UPDATE {own(application, 'circuit')} SET failures = 0, open_until = NULL")
@@ -48,11 +49,14 @@ def fill(application: Session, kind: str) -> None:
     application.execute("UPDATE items SET b = 0 WHERE a = 2")
     if kind == "backfill":
         application.execute(f"UPDATE items SET churn_state = {RowState.EXISTING.value}")
+    elif kind == "rescore":
+        old = ago(application, 2 * 86400)
+        application.execute(f"UPDATE items SET churn_state = {SCORED}, p = -1, churn_scored_at = {old}")
     calls(application)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize(("way", "kind"), [*((way, "drain") for way in WAYS), ("worker", "backfill")])
+@pytest.mark.parametrize(("way", "kind"), KINDS)
 def test_death_at_each_statement(
     database_url: str, connect: Connect, way: str, kind: str, moment: str
 ) -> None:
@@ -99,5 +103,5 @@ def check(application: Session, when: str = "") -> None:
     assert failures[:2] == (1, 1), when
     assert "poison" in failures[2], when
     assert one(application, f"SELECT count(*) FROM {own(application, 'lease')}") == 0, when
-    running = f"SELECT count(*) FROM {own(application, 'run')} WHERE kind = 'backfill' AND status = 'running'"
+    running = f"SELECT count(*) FROM {own(application, 'run')} WHERE kind <> 'drain' AND status = 'running'"
     assert one(application, running) == 0, when

@@ -16,9 +16,10 @@ from sqlalchemy import make_url
 import sql
 from tests.conftest import Connect
 from tests.support.cli import Cli
-from tests.support.databases import Session, is_postgresql, session
+from tests.support.databases import Session, ago, is_postgresql, own, session
 from tests.support.predictions import (
     add_items,
+    add_up,
     applied,
     configuration,
     drain,
@@ -27,6 +28,7 @@ from tests.support.predictions import (
     opened,
     states,
 )
+from worker import backfill, upkeep
 from worker.config import Configuration
 from worker.database import Database
 from worker.doctor.examination import examine
@@ -34,7 +36,8 @@ from worker.doctor.findings import Level
 from worker.doctor.grants import worker_grants
 from worker.errors import NotAppliedError
 from worker.materialisation import resolve
-from worker.states import RowState
+from worker.states import RowState, RunKind
+from worker.verification import verify_slice
 
 CONFORMANCE = True
 _numbers = itertools.count(1)
@@ -94,7 +97,11 @@ def refuses(connection: Session, statement: str) -> None:
 def test_a_worker_with_these_grants_scores_and_can_do_no_more(
     database_url: str, owner: Session, role: str, mode: str
 ) -> None:
-    shape: dict[str, Any] = {"model": {"sql": "predict", "mode": mode}, **ARRIVED}
+    shape: dict[str, Any] = {
+        "model": {"sql": "predict", "mode": mode},
+        **ARRIVED,
+        "fingerprint": "churn_inputs",
+    }
     config = configuration(database_url, **shape)
     with opened(config) as engine:
         applied(engine)
@@ -114,6 +121,9 @@ def test_a_worker_with_these_grants_scores_and_can_do_no_more(
     with opened(restricted) as engine:
         assert drain(engine).scored == 3
         found = list(examine(engine, [engine.prediction()]))[:-1]
+        verified = verify_slice(engine).found
+        assert verified is not None
+        assert (verified.rows, verified.changed, verified.unknown) == (5, 0, 0)
     assert states(owner) == {RowState.SCORED.value: 3, RowState.FAILED.value: 1, RowState.SKIPPED.value: 1}
     assert [item for item in found if item.level is Level.ERROR] == []
     if not is_postgresql(owner):
@@ -133,6 +143,39 @@ def test_a_worker_with_these_grants_scores_and_can_do_no_more(
             worker,
             "CREATE TABLE mine (x int)" if not is_postgresql(worker) else "CREATE TABLE rowscore.x (y int)",
         )
+
+
+def test_a_worker_with_these_grants_rescores_prunes_and_looks_at_the_view(
+    database_url: str, owner: Session, role: str
+) -> None:
+    def shaped(url: str, version: str) -> Configuration:
+        named = {"column": "model", "value": version}
+        return configuration(url, model={"python": "tests:none"}, version=named, max_age="1d")
+
+    with opened(shaped(database_url, "1"), add_up) as engine:
+        applied(engine)
+        add_items(owner, 20)
+        drain(engine)
+    with opened(shaped(database_url, "2")) as engine:
+        applied(engine)
+    config = shaped(as_role(database_url, role), "2")
+    granted(owner, shaped(database_url, "2"), role)
+    with opened(config, add_up) as engine:
+        for begin in (
+            lambda: backfill.begin(engine, kind=RunKind.RESCORE),
+            lambda: upkeep.refresh(engine).begun,
+        ):
+            run = begin()
+            assert run is not None
+            assert (run.total, backfill.work(engine, None, run, lambda *_: None, lambda _: None).scored) == (
+                20,
+                20,
+            )
+            owner.execute(f"UPDATE items SET churn_scored_at = {ago(owner, 2 * 86400)}")
+            owner.execute(f"UPDATE {own(owner, 'run')} SET started_at = {ago(owner, 2 * 86400)}")
+        assert upkeep.prune(engine, keep_runs=1).runs == 1
+        assert upkeep.look_at_view(engine).fits is (True if is_postgresql(owner) else None)
+    assert owner.execute("SELECT model, count(*) FROM items GROUP BY 1").fetchall() == [("2", 20)]
 
 
 def test_a_model_outside_the_database_needs_no_function(database_url: str, owner: Session, role: str) -> None:

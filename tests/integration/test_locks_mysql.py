@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Connect
-from tests.support.databases import INNODB, Session, session
+from tests.support.databases import INNODB, Session, ago, session
 from tests.support.mysql import URL, provided
 from tests.support.predictions import (
     add_items,
@@ -32,8 +33,9 @@ from worker.demo.installs import mariadb_install
 from worker.demo.mysql import FAST_SETTINGS, MySQLServer
 from worker.errors import FailureClass
 from worker.leases import Lease, Window
-from worker.materialisation import Materialisation
+from worker.materialisation import Materialisation, restricted
 from worker.models.protocol import Batch, RowFailure
+from worker.options import Options
 from worker.states import RowState, RunKind
 
 CONFORMANCE = INNODB
@@ -100,7 +102,7 @@ def test_a_batch_locks_its_rows_alone(
 
 # The statements that walk the pending index, and those that look rows up by their keys.
 STATEMENTS: dict[str, dict[str, Any]] = {
-    "probe_window": {"pending": True, "start": "after", "cap": "before", "upper": False},
+    "probe_window": {"claims": RowState.PENDING, "start": "after", "cap": "before", "upper": False},
     "first_claimable": {"claims": RowState.PENDING, "upper": False},
     "read_rows": {"claims": RowState.PENDING},
     "score_rows": {"claims": RowState.PENDING},
@@ -109,10 +111,11 @@ STATEMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("kind", [RunKind.DRAIN, RunKind.RESCORE])
 @pytest.mark.parametrize("key", ["id", "region, id"])
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_statement_reads_its_window_and_sorts_nothing(
-    database_url: str, connect: Connect, statement: str, key: str
+    database_url: str, connect: Connect, statement: str, key: str, kind: RunKind
 ) -> None:
     """Counted by the server's own counters of the session: rows read, and files sorted."""
     application = connect()
@@ -122,12 +125,18 @@ def test_a_statement_reads_its_window_and_sorts_nothing(
     application.execute(
         "CREATE FUNCTION predict(a double, b int) RETURNS double DETERMINISTIC NO SQL RETURN a + b"
     )
-    with opened(configuration(database_url)) as engine:
+    config = configuration(database_url, version={"column": "model", "value": "2"})
+    with opened(config) as engine:
         applied(engine)
         add = "INSERT INTO items (id, a, b) SELECT i, i, 1 FROM JSON_TABLE(%s, '$[*]' COLUMNS (i bigint PATH '$')) s"
         application.execute(add, [str(list(range(1, ROWS + 1)))])
-        application.execute("ANALYZE TABLE items")
         m = engine.materialisation(engine.prediction())
+        lease = replace(LEASE, kind=kind)
+        if kind is RunKind.RESCORE:
+            old = f"churn_scored_at = {ago(application, 60)}, model = '1'"
+            application.execute(f"UPDATE items SET churn_state = {kind.claims.value}, {old}")
+            m = restricted(m, kind, Options(before="2999-01-01 00:00:00"))
+        application.execute("ANALYZE TABLE items")
         prefix = ("r",) if "region" in key else ()
         names = {"lo": "1001", "hi": str(1000 + BATCH), "start": "1000", "cap": str(1001 + BATCH)}
         bounds = {
@@ -138,13 +147,15 @@ def test_a_statement_reads_its_window_and_sorts_nothing(
         answers = [[*prefix, number, None, 1.0] for number in range(1001, 1001 + BATCH)]
         with engine.database(engine.prediction()).transaction() as transaction:
             listed = rows.identify(
-                transaction, m, LEASE, Window((*prefix, "1001"), (*prefix, str(1000 + BATCH))), BATCH
+                transaction, m, lease, Window((*prefix, "1001"), (*prefix, str(1000 + BATCH))), BATCH
             )
+            assert len(listed) == BATCH
             for answer, fingerprint in zip(answers, listed.fingerprints, strict=True):
                 answer[len(prefix) + 1] = fingerprint
-            parameters = {**bounds, "limit": BATCH, "rows": json.dumps(answers)}
+            parameters = {**bounds, "limit": BATCH, "rows": json.dumps(answers), "version": "2"}
             before = counters(transaction)
-            transaction.fetch_binary(m.render(statement, **STATEMENTS[statement]), parameters)
+            text = m.render(statement, **{**STATEMENTS[statement], "claims": kind.claims})
+            transaction.fetch_binary(text, parameters)
             after = counters(transaction)
         read_rows = sum(after[name] - before[name] for name in after if name.startswith("Handler_read"))
         # One walk; a second one to find the last of a window; writes look each row up again.

@@ -21,6 +21,7 @@ from worker import backfill
 from worker.engine import Engine
 from worker.errors import ServiceUnavailableError, ThrottledError
 from worker.leases import Lease, Leases
+from worker.options import Options
 from worker.standing import Status
 from worker.states import RunKind
 from worker.status import Limits, read_circuit, read_status
@@ -198,6 +199,19 @@ def test_a_running_backfill_is_shown_with_its_progress(engine: Engine) -> None:
     assert (shown.run, shown.total, shown.done, shown.rows_per_second) == (run.id, 30, 0, None)
     backfill.work(engine, None, run, lambda *_: None, lambda _: None)
     assert read_status(engine).backfill is None
+
+
+def test_a_running_rescore_is_shown_as_one(engine: Engine, rows: Session) -> None:
+    add_items(rows, 20)
+    drain(engine)
+    rows.execute(f"UPDATE items SET churn_scored_at = {ago(rows, 7200)} WHERE id > 35")
+    run = backfill.begin(engine, None, Options(older_than="1h"), RunKind.RESCORE)
+    found = read_status(engine)
+    assert found.backfill is None
+    assert found.rescore is not None
+    assert (found.rescore.run, found.rescore.total, found.rescore.options) == (run.id, 15, "--older-than 1h")
+    backfill.work(engine, None, run, lambda *_: None, lambda _: None)
+    assert read_status(engine).rescore is None
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ from tests.support.predictions import (
 from worker.engine import Engine
 from worker.states import RowState
 
-SECONDS = 3.0
-THREADS = 10
+SECONDS = float(os.environ.get("ROWSCORE_TEST_TRAFFIC_SECONDS", "3"))
+THREADS = int(os.environ.get("ROWSCORE_TEST_TRAFFIC_CLIENTS", "10"))
 CONFORMANCE = True
 STATEMENTS = [
     "UPDATE items SET a = {number} WHERE id IN ({ids})",

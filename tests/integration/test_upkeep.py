@@ -110,10 +110,10 @@ def test_a_tick_finds_room_beside_live_leases_and_over_expired_ones(
 
 
 @pytest.mark.usefixtures("rows")
-@pytest.mark.parametrize("task", ["tick", "drain", "retry", "prune"])
+@pytest.mark.parametrize("task", ["tick", "drain", "backfill", "retry", "prune", "refresh", "view"])
 def test_a_task_fails_in_one_line(database_url: str, task: str) -> None:
     """Run in this process, without a broker."""
-    app = create_app(configuration(database_url))
+    app = create_app(configuration(database_url, max_age="30d"))
     app.loader.import_default_modules()
     try:
         result = app.tasks[f"rowscore.{task}"].apply(("churn",))

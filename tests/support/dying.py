@@ -18,10 +18,13 @@ import sql
 from tests.support.databases import session
 from tests.support.predictions import add_calls, add_up, configuration, drain, opened
 from worker import backfill
+from worker.apply import switch
 from worker.engine import Engine
 from worker.leases import Lease, Leases
 from worker.models.protocol import Batch
+from worker.options import Options
 from worker.states import RunKind
+from worker.switches import Direction
 
 BATCH = 2
 POISON = -1.0
@@ -57,12 +60,14 @@ def run(engine: Engine, kind: str) -> None:
     """All there is to do."""
     if kind == "drain":
         drain(engine)
-    else:
-        backfill.work(engine, None, backfill.begin(engine), lambda *_: None, lambda _: None)
+        return
+    options = Options(older_than="1d") if kind == "rescore" else None
+    begun = backfill.begin(engine, None, options, RunKind(kind))
+    backfill.work(engine, None, begun, lambda *_: None, lambda _: None)
 
 
-def die(url: str, way: str, kind: str, fatal: int, moment: str, counted: Any) -> None:
-    """The child: statements are counted from the first one that the engine runs; none is fatal where `fatal` is 0."""
+def arm(pool: Any, fatal: int, moment: str, counted: Any) -> None:
+    """Count the statements that the pool's connections run from now on; the fatal one kills this process."""
     numbers, lock = itertools.count(1), threading.Lock()
 
     class Deadly:
@@ -79,22 +84,36 @@ def die(url: str, way: str, kind: str, fatal: int, moment: str, counted: Any) ->
     of_postgresql = type("OfPostgresql", (Deadly, psycopg.Cursor), {})
     of_mysql = type("OfMysql", (Deadly, pymysql.cursors.Cursor), {})
 
+    @event.listens_for(pool, "checkout")
+    def give(connection: Any, *_: Any) -> None:
+        connection.cursor_factory = of_postgresql  # whichever the driver knows
+        connection.cursorclass = of_mysql
+
+
+def die(url: str, way: str, kind: str, fatal: int, moment: str, counted: Any) -> None:
+    """The child: statements are counted from the first one that the engine runs; none is fatal where `fatal` is 0."""
     with opened(configuration(url, **options(way)), model_of(way, url)) as engine:
         pool = engine.database(engine.prediction()).engine
         engine.materialisation(engine.prediction())  # what is only looked up is not worth dying for
-
-        @event.listens_for(pool, "checkout")
-        def arm(connection: Any, *_: Any) -> None:
-            connection.cursor_factory = of_postgresql  # whichever the driver knows
-            connection.cursorclass = of_mysql
-
+        arm(pool, fatal, moment, counted)
         run(engine, kind)
 
 
-def child(*arguments: Any) -> tuple[int, int]:
-    """Exit code and statements of a child that may have died."""
+def die_switching(
+    url: str, section: dict[str, Any], direction: str, fatal: int, moment: str, counted: Any
+) -> None:
+    """The child: lets a prediction and its shadow change places, after the plan was made once."""
+    with opened(configuration(url, **section)) as engine:
+        database, pair = engine.database(engine.prediction()), engine.configuration.pair()
+        switch(database, pair, Direction(direction), dry_run=True, allow_missing=True)
+        arm(database.engine, fatal, moment, counted)
+        switch(database, pair, Direction(direction), allow_missing=True)
+
+
+def child(*arguments: Any, work: Callable[..., None] = die) -> tuple[int, int]:
+    """Exit code and statements of a child that may have died at its work."""
     counted = children.Value("i", 0)
-    process = children.Process(target=die, args=(*arguments, counted))
+    process = children.Process(target=work, args=(*arguments, counted))
     process.start()
     process.join(30)
     assert process.exitcode is not None

@@ -50,6 +50,9 @@ def test_every_message_of_beats_table_has_a_task() -> None:
         "rowscore.drain",
         "rowscore.retry",
         "rowscore.prune",
+        "rowscore.refresh",
+        "rowscore.verify",
+        "rowscore.view",
     }
 
 

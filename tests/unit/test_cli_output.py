@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from worker.cli import figures, run
 from worker.cli.output import Output
 from worker.cli.progress import Course, Progress, describe
-from worker.cli.settings import as_toml, duration_text, effective, masked
+from worker.cli.settings import as_toml, effective, masked
 from worker.cli.statustext import describe as describe_status
 from worker.config import Configuration, parse_configuration
-from worker.sections import parse_duration
+from worker.sections import duration_text, parse_duration
 from worker.standing import (
     Activity,
     BackfillStatus,
@@ -311,6 +311,15 @@ def test_backfill_and_leases_are_shown() -> None:
         "backfill by host:12, 50 s left, attempt 2, keys 1 … 500",
         "drain by host:13, expired, free to be taken over, keys a, 1 … b, 2",
     ]
+
+
+def test_a_rescore_is_named_as_one() -> None:
+    run = BackfillStatus(7, 200_000, 45_000, 3, 0, 45_003, NOON, 12_500.0, options="--older-than 30d")
+    found = lines(status(rescore=run))
+    assert (
+        found["rescore"] == "45,003 of 200,000 (23 %), 12,500 rows/s, 12 s left, 3 failed; --older-than 30d"
+    )
+    assert "backfill" not in found
 
 
 def test_never_applied_is_said_first() -> None:

@@ -92,6 +92,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"model": {"python": "no colon"}},
      "predictions.churn.model.python: expected \"package.module:function\", not 'no colon'"),
     ({"every": "30"}, 'predictions.churn.every: expected a duration such as "500ms", "30s" or "2h", not \'30\''),
+    ({"every": "40000d"}, "predictions.churn.every: a duration is at most 36500d, not '40000d'"),
+    ({"max_age": "59m"}, 'predictions.churn.max_age: expected an hour or more, such as "30d": rows that are too old are'
+     " looked for all over the table, and at most once an hour"),
+    ({"max_age": 30}, 'predictions.churn.max_age: expected a duration such as "500ms", "30s" or "2h", not 30'),
     ({"every": "0s"}, "predictions.churn.every: a duration must be longer than zero"),
     ({"max_rows_per_claim": 0},
      "predictions.churn.max_rows_per_claim: Input should be greater than or equal to 1 (got 0)"),
@@ -100,7 +104,24 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"concurrency": True}, "predictions.churn.concurrency: Input should be a valid integer (got True)"),
     ({"workers": 65}, "predictions.churn.workers: Input should be less than or equal to 64 (got 65)"),
     ({"on_input_change": "notice"},
-     "predictions.churn.on_input_change: Input should be 'trigger' or 'ignore' (got 'notice')"),
+     "predictions.churn.on_input_change: Input should be 'trigger', 'fingerprint' or 'ignore' (got 'notice')"),
+    ({"on_input_change": "ignore", "fingerprint": "f"},
+     'predictions.churn: fingerprint needs on_input_change = "fingerprint" or "trigger", not "ignore"'),
+    ({"verify_every": "1h"}, 'predictions.churn: verify_every needs a fingerprint: set on_input_change = "fingerprint",'
+     ' or name a column with fingerprint = "..."'),
+    ({"fingerprint": "churn_state"}, "predictions.churn: column 'churn_state' has two roles among outputs, state,"
+     " scored_at, version and fingerprint"),
+    ({"on_input_change": "fingerprint", "outputs": {"churn_fingerprint": "bigint"}},
+     "predictions.churn: column 'churn_fingerprint' has two roles among outputs, state, scored_at, version and"
+     " fingerprint"),
+    ({"fingerprint": "state"},
+     "predictions.churn: column 'state' is an input and is written by rowscore as well"),
+    ({"fingerprint": "f", "inputs": [{"name": "age", "sql": "now() - born"}]},
+     "predictions.churn: input 'age' has 'now' in it, so its fingerprint would be another one each time and each row be"
+     " scored anew; do without it, or keep no fingerprint"),
+    ({"on_input_change": "fingerprint", "where": "born > CURRENT_DATE - 7"},
+     "predictions.churn: where has 'CURRENT_DATE' in it, so its fingerprint would be another one each time and each row"
+     " be scored anew; do without it, or keep no fingerprint"),
     ({"live": True}, "predictions.churn: live = true needs a model of kind sql: the view itself calls it"),
     ({"database": "other"}, "predictions.churn.database: [databases] has no 'other'"),
 ]  # fmt: skip
@@ -296,3 +317,40 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read_configuration().path == str(good)
     monkeypatch.setenv("DATABASE_URL", "postgresql://here")
     assert read_configuration().database_url(read_configuration().prediction()) == "postgresql://here"
+
+
+def test_a_fingerprint_is_kept_where_it_is_asked_for_and_only_there_belongs_to_the_definition() -> None:
+    plain, ignoring = changed().prediction(), changed(on_input_change="ignore").prediction()
+    alone, both = (
+        changed(**keys).prediction() for keys in ({"on_input_change": "fingerprint"}, {"fingerprint": "f"})
+    )
+    assert [item.fingerprint_column for item in (plain, ignoring, alone, both)] == [
+        None, None, "churn_fingerprint", "f",
+    ]  # fmt: skip
+    assert plain.definition["columns"] == ["churn_state", "churn_scored_at", None]
+    assert alone.definition["columns"] == ["churn_state", "churn_scored_at", None, "churn_fingerprint"]
+    assert plain.definition_hash == ignoring.definition_hash
+    assert len({plain.definition_hash, alone.definition_hash, both.definition_hash}) == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "every"),
+    [
+        ({}, None),
+        ({"on_input_change": "fingerprint"}, timedelta(days=1)),
+        ({"on_input_change": "fingerprint", "verify_every": "6h"}, timedelta(hours=6)),
+        ({"on_input_change": "fingerprint", "verify_every": False}, None),
+        ({"fingerprint": "f"}, None),
+        ({"fingerprint": "f", "verify_every": "7d"}, timedelta(days=7)),
+    ],
+)
+def test_rows_are_verified_by_themselves_where_no_trigger_watches_them(
+    keys: dict[str, Any], every: timedelta | None
+) -> None:
+    assert changed(**keys).prediction().verified_every == every
+
+
+@pytest.mark.parametrize("expression", ["nowadays", "brand(a)", "strand", "a_random", "uuid_of_row", '"now"'])
+def test_words_that_only_look_like_a_clock_are_taken(expression: str) -> None:
+    inputs = [{"name": "x", "sql": expression}]
+    assert changed(fingerprint="f", inputs=inputs).prediction().fingerprint_column == "f"

@@ -1,9 +1,10 @@
-"""A backfill's options: what they say is read, kept as JSON, and shown as it is typed."""
+"""A run's options: what they say is read, kept as JSON, and shown as it is typed."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -23,13 +24,17 @@ OPTIONS = st.builds(
     rate=st.none() | st.sampled_from(["5000/s", "300 / m", "1_000/h", "1/d"]),
     between=st.none() | st.sampled_from(["22:00-06:00", "9:30-17:00 Europe/Berlin"]),
     celery=st.booleans(),
+    older_than=st.none() | st.sampled_from(["30d", "1.5h"]),
+    scheduled=st.booleans(),
+    before=st.none() | st.just("2026-11-21 08:00:00.000000"),
 )
 
 
 @given(OPTIONS)
 def test_they_come_back_from_json_as_they_were(options: Options) -> None:
     assert options_of(json.loads(json.dumps(options.as_dict()))) == options
-    assert bool(options) == bool(options.as_dict())
+    assert options_of(json.loads(json.dumps(options.as_dict()))).before == options.before
+    assert bool(options) == bool(options.as_dict().keys() - {"before"})
 
 
 def test_they_are_shown_as_they_are_typed() -> None:
@@ -40,6 +45,20 @@ def test_they_are_shown_as_they_are_typed() -> None:
         "--rate", "5000/s", "--between", "22:00-06:00 Europe/Berlin",
     ]  # fmt: skip
     assert shlex.split(str(Options(where='"a" > 1'))) == ["--where", '"a" > 1']
+
+
+def test_what_nobody_types_is_not_shown_and_the_moment_does_not_make_others_of_them() -> None:
+    options = Options(older_than="30d", scheduled=True, celery=True, before="2026-11-21 08:00:00.000000")
+    assert str(options) == "--celery --older-than 30d"
+    assert options == Options(older_than="30d", scheduled=True, celery=True)
+    assert options != Options(older_than="30d", celery=True)
+    assert Options(older_than="1.5h").age == timedelta(hours=1.5)
+
+
+@pytest.mark.parametrize("text", ["", "30", "a month", "0d", "-1d", "36501d", "1" + 400 * "0" + "d"])
+def test_an_age_that_is_none_is_one_line(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^--older-than: "):
+        Options(older_than=text)
 
 
 def test_none_is_none() -> None:

@@ -159,6 +159,38 @@ def test_ignore_makes_no_trigger_and_drops_one_that_is_there() -> None:
     assert "DROP TRIGGER" in drop.sql
 
 
+def test_a_fingerprint_alone_makes_its_column_and_no_trigger() -> None:
+    overrides = {"on_input_change": "fingerprint"}
+    changes = plan_changes(facts(overrides=overrides, trigger_there=True))
+    (columns,) = [change for change in changes if change.title.startswith("add")]
+    assert 'ADD COLUMN "churn_fingerprint" bigint' in columns.sql
+    assert "prediction churn, fingerprint" in columns.sql
+    (drop,) = [change for change in changes if "TRIGGER" in change.sql]
+    assert "DROP TRIGGER" in drop.sql
+    (view,) = [change for change in changes if "CREATE VIEW" in change.sql]
+    assert "churn_fingerprint" not in view.sql
+
+
+def test_a_fingerprint_beside_the_trigger_makes_both() -> None:
+    texts = "".join(change.sql for change in plan_changes(facts(overrides={"fingerprint": "f"})))
+    assert 'ADD COLUMN "f" bigint' in texts
+    assert "CREATE TRIGGER" in texts
+
+
+def test_a_fingerprint_that_is_no_longer_kept_is_dropped_and_one_of_another_prediction_is_not() -> None:
+    known = facts(
+        column("f", "bigint"),
+        column("g", "bigint"),
+        marked=(marked("f", Role.FINGERPRINT), marked("g", Role.FINGERPRINT, "other")),
+    )
+    (drop,) = [change for change in plan_changes(known) if change.destructive]
+    assert 'DROP COLUMN "f"' in drop.sql
+    assert '"g"' not in drop.sql
+    (view,) = [change for change in plan_changes(known) if "CREATE VIEW" in change.sql]
+    assert '"g"' not in view.sql
+    assert '"f"' not in view.sql
+
+
 def test_an_unchanged_registration_is_no_change_and_another_version_is() -> None:
     asked = prediction(version={"column": "v", "value": "2"})
     known = Registration("churn", asked.definition_hash, "2", asked.definition, True)

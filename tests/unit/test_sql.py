@@ -25,13 +25,14 @@ CONTEXT = sample().context
 NAMES = [(dialect, name) for dialect in DIALECTS for name in sorted(sql.load(dialect))]
 # What a statement needs over and above the prediction's own context.
 EXTRA: dict[str, Any] = {
-    "claims": RowState.PENDING, "guarded": True, "everything": False, "unheld": False, "pending": True, "fits": True,
+    "claims": RowState.PENDING, "guarded": True, "everything": False, "unheld": False, "fits": True,
     "shared": False, "daily": True, "unit": "rows",
     "start": "after", "cap": "before", "upper": True, "expressions": ["a", "b"], "arrived_at": "a",
     "existing": 4, "columns": [],
     "trigger": "t", "index": "i", "schema": "public", "view": "v", "comment": "'c'", "column": "a", "live": False,
     "anchor": False, "one": RowState.EXISTING, "zoned": False, "relation": "r", "wanted": "w",
-    "parts": (0, 1), "of_table": True,
+    "other": "churn_shadow_state", "portion": 0.1, "old": "p", "new": "p_shadow", "kind": "text",
+    "parts": (0, 1), "of_table": True, "value": "'2'", "moment": "'2026-11-21 08:00:00'",
 }  # fmt: skip
 # Rendered by `apply` and `explain` for each object, with words of their own; their own tests run them.
 DDL = {
@@ -39,10 +40,11 @@ DDL = {
     "create_pending_index", "create_staleness_function", "create_staleness_trigger", "create_view",
     "drop_columns", "drop_pending_index",
     "drop_staleness_function", "explain_plan", "explain_text", "grant_view", "in_transaction",
-    "set_pending_default", "staleness_body",
+    "set_pending_default", "staleness_body", "grant_column", "revoke_column", "switch_columns",
     "allow_writes", "end_prepared", "end_session", "explain_access", "grant_function", "grant_missing", "grant_monitor",
     "grant_own_schema", "grant_own_tables", "grant_read", "grant_read_all", "grant_sessions", "grant_write",
     "mend_view", "alone", "allow_null", "comment_column", "account", "create_role", "grant_schema", "grant_services",
+    "grant_held",
 }  # fmt: skip
 _DRIVER_PLACEHOLDER = re.compile(r"(?<!%)%\((\w+)\)([sb])")
 
@@ -73,7 +75,7 @@ def test_no_statement_is_hidden_by_a_head_that_is_not_one(folder: str) -> None:
 @pytest.mark.parametrize(("dialect", "name"), [item for item in NAMES if item[1] not in DDL])
 def test_each_renders_and_binds_every_value(dialect: str, name: str) -> None:
     statement = sql.load(dialect)[name]
-    text = statement.render(**{**sample(dialect).context, **EXTRA})
+    text = statement.render(**{**sample(dialect, fingerprint="churn_inputs").context, **EXTRA})
     named = set(re.findall(r"(?<![:\w]):([a-z]\w*)", statement.text))
     bound = {match[1] for match in _DRIVER_PLACEHOLDER.finditer(text)}
     assert named <= bound
@@ -83,6 +85,29 @@ def test_each_renders_and_binds_every_value(dialect: str, name: str) -> None:
     assert not re.search(r"(?<![:\w\"']):[a-z]\w*", re.sub(r"'[^']*'", "''", left)), "an unbound name is left"
     assert "{{" not in text
     assert "{%" not in text
+
+
+# That write a row's state together with the fingerprint of its inputs.
+KEEPING = (
+    "skip_rows", "write_rows", "write_rows_past_locks", "score_rows", "score_rows_in_place", "mark_failed",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("options", [{}, {"version": None}])
+def test_a_fingerprint_is_kept_by_all_that_settle_a_row_and_costs_those_without_one_nothing(
+    dialect: str, options: dict[str, Any]
+) -> None:
+    plain = sample(dialect, **options)
+    keeping = sample(dialect, fingerprint="churn_inputs", **options)
+    folder = "postgresql" if dialect == "postgresql" else "mysql"
+    rows = resources.files("sql").joinpath(folder, "rows.sql").read_text(encoding="utf-8")
+    for name in re.findall(r"^-- name: (\w+)", rows, re.MULTILINE):
+        texts = [sql.load(dialect)[name].render(**{**m.context, **EXTRA}) for m in (plain, keeping)]
+        assert "churn_inputs" not in texts[0]
+        assert "None" not in texts[0]
+        assert (texts[0] != texts[1]) == (name in KEEPING), name
+        assert texts[1].count("churn_inputs") == (name in KEEPING), name
 
 
 WITH_USERS_TEXT = [

@@ -18,6 +18,9 @@ ALONE: dict[str, dict[str, set[str]]] = {
             "create_own_schema", "drop_own_schema", "drop_revision_table", "grant_own_schema",
         },
         "a schema can be closed to a role": {"grant_schema"},
+        "a column's comment and the privileges on it are changed by themselves, an index's name as well": {
+            "find_column_grants", "find_comments", "grant_column", "rename_index", "revoke_column",
+        },
         "a trigger calls a function": {
             "create_staleness_function", "drop_staleness_function", "find_staleness_function", "staleness_body",
         },
@@ -39,7 +42,7 @@ ALONE: dict[str, dict[str, set[str]]] = {
     },
     "mysql": {
         "DDL commits by itself": {
-            "alone", "drop_own_tables", "keep_plans", "lock_table", "unlock_plans", "unlock_table",
+            "alone", "drop_own_tables", "find_own_parts", "keep_plans", "lock_table", "unlock_plans", "unlock_table",
         },
         "EXPLAIN estimates one value at a time, and answers a line a table": {
             "count_one_state", "estimate_state", "explain_access",
@@ -49,7 +52,8 @@ ALONE: dict[str, dict[str, set[str]]] = {
         },
         "a purge removes dead rows": {"find_history"},
         "the catalogue shows an account what it may, and nothing says what it may not": {
-            "find_missing_grants", "grant_missing", "try_column", "try_delete", "try_function", "try_table",
+            "find_missing_grants", "find_noted", "grant_held", "grant_missing", "name_account", "try_column",
+            "try_delete", "try_function", "try_table",
         },
         "Aurora's services are privileges of the server's": {"find_model_counters", "grant_services"},
         "the binary log asks things of statements and of triggers": {

@@ -28,6 +28,9 @@ WRITERS = {
 }
 
 
+VERIFIED = "mark_changed"  # those that `verify` found
+
+
 def written(name: str, kind: RunKind) -> tuple[RowState, RowState]:
     """The transition that the statement makes."""
     text = STATEMENTS[name].show(**{**CONTEXT, "claims": kind.claims, "guarded": True, "everything": False})
@@ -41,6 +44,7 @@ def test_rows_move_as_the_table_says() -> None:
     trigger = STATEMENTS["create_staleness_trigger"].show(
         table="t",
         state="churn_state",
+        scored_at="churn_scored_at",
         pending=RowState.PENDING.value,
         trigger="t",
         function="f",
@@ -49,6 +53,11 @@ def test_rows_move_as_the_table_says() -> None:
     assert f"NEW.{STATE} <> 0" in trigger, "of every state but pending, a row becomes"
     assert f"NEW.{STATE} := 0" in STATEMENTS["staleness_body"].show(state="churn_state", pending=0), "pending"
     moves |= {(state, RowState.PENDING) for state in RowState if state is not RowState.PENDING}
+    verified = STATEMENTS[VERIFIED].show(**sample(fingerprint="churn_inputs").context)
+    assert f"SET {STATE} = 0" in verified, "as the trigger does it"
+    assert f"CASE WHEN c.{STATE} NOT IN (1, 2, 3) THEN 0" in verified, (
+        "neither rows that wait nor existing ones"
+    )
     assert moves == ROW_TRANSITIONS
 
 
@@ -58,27 +67,28 @@ def test_no_other_statement_writes_the_state() -> None:
         for name, statement in STATEMENTS.items()
         if re.search(r"SET[^;]*\{\{ state\|id \}\} = |written\(", statement.text)
     }
-    assert writers == set(WRITERS)
+    assert writers == {*WRITERS, VERIFIED}
 
 
-def test_nothing_leaves_a_state_for_itself_and_every_state_can_be_reached() -> None:
-    assert all(before is not after for before, after in ROW_TRANSITIONS)
+def test_a_rescore_alone_leaves_a_state_for_itself_and_every_state_can_be_reached() -> None:
+    assert {before for before, after in ROW_TRANSITIONS if before is after} == {RunKind.RESCORE.claims}
     assert {after for _, after in ROW_TRANSITIONS} | {RowState.EXISTING} == set(RowState)
     assert {before for before, _ in ROW_TRANSITIONS} == set(RowState), "and every state can be left"
 
 
 def test_runs_move_as_the_table_says() -> None:
-    """One statement changes a status, where the table has the edge; another definition cancels what is live."""
+    """One statement changes a status, where the table has the edge; another definition, version or model cancels it."""
     writers = {
         name: statement.text
         for name, statement in STATEMENTS.items()
         if re.search(r"UPDATE rowscore\.run\b.*SET status", statement.text, re.DOTALL)
     }
-    assert set(writers) == {"change_run", "cancel_outdated_backfills"}
+    cancelling = {"cancel_outdated_backfills", "cancel_runs"}
+    assert set(writers) == {"change_run", *cancelling}
     assert "status = :before" in writers["change_run"]
-    cancelling = writers["cancel_outdated_backfills"]
-    assert "status = 'cancelled'" in cancelling
-    assert "r.status IN ('running', 'paused')" in cancelling
+    for name in cancelling:
+        assert "status = 'cancelled'" in writers[name]
+        assert "status IN ('running', 'paused')" in writers[name]
     live = (RunStatus.RUNNING, RunStatus.PAUSED)
     assert {(status, RunStatus.CANCELLED) for status in live} <= RUN_TRANSITIONS
     over = {RunStatus.FINISHED, RunStatus.CANCELLED}
@@ -99,7 +109,12 @@ def test_each_edge_has_its_comment(table: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "state"), [(RunKind.DRAIN, RowState.PENDING), (RunKind.BACKFILL, RowState.EXISTING)]
+    ("kind", "state"),
+    [
+        (RunKind.DRAIN, RowState.PENDING),
+        (RunKind.BACKFILL, RowState.EXISTING),
+        (RunKind.RESCORE, RowState.SCORED),
+    ],
 )
 def test_a_run_claims_one_state(kind: RunKind, state: RowState) -> None:
     assert kind.claims is state

@@ -29,7 +29,7 @@ class Alteration:
         transactional: whether DDL can be rolled back; where not, each statement commits by itself.
         copies: whether adding a column may mean to copy the table, which is refused unless somebody asks for it.
         replaces_views: whether CREATE OR REPLACE VIEW takes any columns, and privileges on the view survive it.
-        state_type, time_type, version_type: the columns that rowscore adds beside the outputs.
+        state_type, time_type, version_type, fingerprint_type: the columns that rowscore adds beside the outputs.
         time_types: what a column for the time of scoring may be, without precision.
         pending_defaults: how the catalogue writes the state column's default.
         locks: the words for each lock.
@@ -42,6 +42,7 @@ class Alteration:
     state_type: str
     time_type: str
     version_type: str
+    fingerprint_type: str
     time_types: frozenset[str]
     pending_defaults: frozenset[str]
     locks: Mapping[Lock, str]

@@ -115,6 +115,7 @@ _ALTERATION = Alteration(
     state_type="smallint",
     time_type="timestamp(6)",
     version_type="varchar(500) CHARACTER SET utf8mb4",
+    fingerprint_type="bigint",
     time_types=frozenset({"timestamp", "datetime"}),
     pending_defaults=frozenset({"0"}),
     locks={
@@ -276,6 +277,16 @@ class MySQL:
         ]
         parts += expressions[len(types) :]
         return f"SHA2(JSON_ARRAY({', '.join(parts)}), 256)", "VARCHAR(64) CHARACTER SET utf8mb4"
+
+    def lasting_fingerprint(
+        self, expressions: Sequence[str], types: Sequence[str], *, deterministic: bool
+    ) -> tuple[str, str]:
+        """The same: it is of values alone."""
+        return self.fingerprint(expressions, types, deterministic=deterministic)
+
+    def folded(self, fingerprint: str, sql_type: str) -> str:
+        """Ten hexadecimal digits are 40 bits."""
+        return f"CAST(CONV(LEFT({fingerprint}, 10), 16, 10) AS SIGNED)"
 
     def constant(self, value: float | int | str | bool, sql_type: str, cast_type: str) -> str:
         """CAST has names of its own for types; what it has none for is a text or a DOUBLE."""

@@ -51,6 +51,12 @@ _HASHABLE = frozenset(
 # Input types (and arrays of them) that the driver loads from binary as Python values; others are read as text.
 _READABLE = _HASHABLE | {"json", "jsonb", "interval", "time without time zone", "inet", "cidr"}
 
+# Types of the server's own whose text depends on settings, or that arrays are made of; besides those.
+_BUILT_IN = _READABLE | {
+    "money", "time with time zone", "int4range", "int8range", "numrange", "daterange", "tsrange", "tstzrange",
+    "int4multirange", "int8multirange", "nummultirange", "datemultirange", "tsmultirange", "tstzmultirange",
+}  # fmt: skip
+
 _UNFIT_KEYS = frozenset({"real", "double precision", "money", "json", "xml", "point", "box", "jsonpath"})
 
 _EXACT = {
@@ -106,6 +112,14 @@ _SENT = {
     OutputKind.INTEGER: "bigint",
     OutputKind.BOOLEAN: "boolean",
 }
+
+
+def _of_a_lasting_type(expression: str, sql_type: str) -> str:
+    """The expression in a type that has the same number in every server."""
+    bare = bare_type(sql_type.removesuffix("[]"))
+    if bare in ("character", "bit"):
+        return expression
+    return f"CAST({expression} AS {sql_type if bare in _BUILT_IN else 'text'})"
 
 
 def _array_text(values: Any) -> str:
@@ -241,6 +255,7 @@ _ALTERATION = Alteration(
     state_type="smallint",
     time_type="timestamp with time zone",
     version_type="text",
+    fingerprint_type="bigint",
     time_types=frozenset({"timestamp with time zone", "timestamp without time zone"}),
     pending_defaults=frozenset({"0", "'0'::smallint", "(0)::smallint"}),
     locks={
@@ -316,7 +331,12 @@ class PostgreSQL:
 
     def connect_arguments(self, application_name: str, url: URL) -> dict[str, Any]:
         """No prepared statements: a generic plan after five executions is not the plan that was measured."""
-        return {"prepare_threshold": None, "application_name": application_name, "connect_timeout": 10}
+        return {
+            "prepare_threshold": None,
+            "application_name": application_name,
+            "connect_timeout": 10,
+            "client_encoding": "utf8",  # in which `record_send` writes texts: a kept fingerprint has to last
+        }
 
     def local_settings(self, settings: Mapping[str, str | int]) -> str:
         """SET LOCAL for the standing settings and these; names and values are rowscore's own, never a user's."""
@@ -363,6 +383,25 @@ class PostgreSQL:
         if all(self.is_exact(sql_type, deterministic=deterministic) for sql_type in types):
             return f"hash_record_extended(ROW({', '.join(expressions)}), 0)", "bigint"
         return f"md5(record_send(ROW({', '.join(expressions)})))", "text"
+
+    def lasting_fingerprint(
+        self, expressions: Sequence[str], types: Sequence[str], *, deterministic: bool
+    ) -> tuple[str, str]:
+        """As above, but that `record_send` has the types' numbers, which a restored dump changes for a user's types.
+
+        So those go as text, and a domain as what it is a domain over; a cast to `character` or `bit` would cut.
+        """
+        found, kind = self.fingerprint(expressions, types, deterministic=deterministic)
+        if kind == "bigint":
+            return found, kind
+        parts = [_of_a_lasting_type(*part) for part in zip(expressions, types, strict=False)]
+        return f"md5(record_send(ROW({', '.join([*parts, *expressions[len(types) :]])})))", kind
+
+    def folded(self, fingerprint: str, sql_type: str) -> str:
+        """The lower bits of a hash, or ten hexadecimal digits."""
+        if sql_type == "bigint":
+            return f"({fingerprint} & {2**40 - 1})"
+        return f"CAST(CAST('x' || left({fingerprint}, 10) AS bit(40)) AS bigint)"
 
     def constant(self, value: float | int | str | bool, sql_type: str, cast_type: str) -> str:
         """Whatever the type reads."""

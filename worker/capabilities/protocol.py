@@ -79,6 +79,14 @@ class Capabilities(Protocol):
             deterministic: whether the columns among them have collations whose equality is that of the bytes.
         """
 
+    def lasting_fingerprint(
+        self, expressions: Sequence[str], types: Sequence[str], *, deterministic: bool
+    ) -> tuple[str, str]:
+        """The same for one that is kept with the row: it must not change with the server or the session."""
+
+    def folded(self, fingerprint: str, sql_type: str) -> str:
+        """A fingerprint of that type as a whole number below 2**40; NULL of NULL."""
+
     def constant(self, value: float | int | str | bool, sql_type: str, cast_type: str) -> str:
         """A value that the configuration gives for NULL, as SQL of a column's type.
 

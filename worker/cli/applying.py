@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.changes import Change
     from worker.config import Prediction
     from worker.database import Database
+    from worker.engine import Engine
     from worker.materialisation import Materialisation
 
 DryRun = Annotated[
@@ -66,7 +67,8 @@ def apply(
     """Make what a prediction needs: columns, index, view, trigger.
 
     A second time it does nothing, and after a crash it goes on. Rows that are there already wait for
-    `rowscore backfill`: nothing is scored, and nobody pays, by `apply` itself.
+    `rowscore backfill`: nothing is scored, and nobody pays, by `apply` itself. With a shadow in the
+    file both are applied.
 
     Example:
         rowscore apply churn
@@ -84,29 +86,31 @@ def apply(
         if iam:
             _print_access(output, prediction, database)
             return
-        materialisation = engine.materialisation(prediction)
         if grants is not None:
-            _print_grants(output, prediction.name, grants, database, materialisation)
+            _print_grants(output, prediction.name, grants, database, engine.materialisation(prediction))
             return
-        if dry_run:
-            changes = make(database, materialisation, allow_copy=allow_copy, dry_run=True)
-            _print_sql(output, f"rowscore apply {prediction.name}", changes, database)
-        else:
-            started = time.monotonic()
-            changes = make(
-                database,
-                materialisation,
-                allow_copy=allow_copy,
-                on_change=_teller(output),
-                on_wait=output.waiting,
-            )
-            _summarise(
-                output, changes, started, f"{prediction.name} is applied to {materialisation.table.label}"
-            )
-            if changes:
-                output.say(f"Rows that come from now on: rowscore run {prediction.name}, or Celery.")
-                output.say(f"Rows that were there before: rowscore backfill {prediction.name}")
-    output.document(_document(prediction.name, dry_run, changes))
+        documents = []
+        for each in _with_shadow(engine, prediction):
+            materialisation = engine.materialisation(each)
+            if dry_run:
+                changes = make(database, materialisation, allow_copy=allow_copy, dry_run=True)
+                print_sql(output, f"rowscore apply {each.name}", changes, database)
+            else:
+                started = time.monotonic()
+                changes = make(
+                    database,
+                    materialisation,
+                    allow_copy=allow_copy,
+                    on_change=teller(output),
+                    on_wait=output.waiting,
+                )
+                label = materialisation.table.label
+                _summarise(output, changes, started, f"{each.name} is applied to {label}")
+                if changes:
+                    output.say(f"Rows that come from now on: rowscore run {each.name}, or Celery.")
+                    output.say(f"Rows that were there before: rowscore backfill {each.name}")
+            documents.append(_document(each.name, dry_run, changes))
+    output.document(_together(documents))
 
 
 def remove(
@@ -126,7 +130,8 @@ def remove(
     """Undo `apply`; the predictions stay unless --drop-outputs is given.
 
     Columns that were there before `apply` always stay. Something of yours that depends on what would
-    be dropped is named, and then nothing happens.
+    be dropped is named, and then nothing happens. A shadow goes with its prediction, and alone by its
+    own name.
 
     Example:
         rowscore remove churn
@@ -137,21 +142,56 @@ def remove(
     session = session_of(context)
     output = session.output(as_json)
     with session.engine() as engine:
-        prediction = engine.prediction(name)
-        database = engine.database(prediction)
-        make = partial(undo, database, prediction, drop_outputs=drop_outputs)
-        changes = make(dry_run=True)
+        listed = _removed(engine, name)
+        database = engine.database(listed[-1])
+        steps = [(each.name, partial(undo, database, each, drop_outputs=drop_outputs)) for each in listed]
+        planned = [(each, make, make(dry_run=True)) for each, make in steps]
+        planned = [step for step in planned if step[2] or step[0] == listed[-1].name]
+        documents = []
         if dry_run:
-            _print_sql(output, f"rowscore remove {prediction.name}", changes, database)
+            for each, _, changes in planned:
+                print_sql(output, f"rowscore remove {each}", changes, database)
+                documents.append(_document(each, dry_run, changes))
         else:
-            if changes and not yes and not _confirmed(output, prediction.name, changes):
+            foreseen = [change for _, _, changes in planned for change in changes]
+            if foreseen and not yes and not _confirmed(output, listed[-1].name, foreseen):
                 output.note("nothing was changed")
                 return 1
-            started = time.monotonic()
-            changes = make(on_change=_teller(output), on_wait=output.waiting)
-            _summarise(output, changes, started, f"{prediction.name} is removed")
-    output.document(_document(prediction.name, dry_run, changes))
+            for each, make, _ in planned:
+                started = time.monotonic()
+                changes = make(on_change=teller(output), on_wait=output.waiting)
+                _summarise(output, changes, started, f"{each} is removed")
+                documents.append(_document(each, dry_run, changes))
+    output.document(_together(documents[::-1]))
     return 0
+
+
+def _with_shadow(engine: Engine, prediction: Prediction) -> list[Prediction]:
+    """The prediction, and after it its shadow where it has one."""
+    others = engine.configuration.predictions.values()
+    return [prediction, *(each for each in others if each.shadow_of == prediction.name)]
+
+
+def _removed(engine: Engine, name: str | None) -> list[Prediction]:
+    """What goes with the prediction of that name, that itself last: a shadow, even one that left the file."""
+    from worker.config import SHADOW_SUFFIX, forgotten_shadow
+
+    configuration = engine.configuration
+    for live in configuration.predictions.values():
+        if name is not None and name not in configuration.predictions and name == live.name + SHADOW_SUFFIX:
+            return [forgotten_shadow(live)]
+    prediction = engine.prediction(name)
+    if prediction.shadow_of is not None:
+        return [prediction]
+    shadow = configuration.predictions.get(prediction.name + SHADOW_SUFFIX) or forgotten_shadow(prediction)
+    ours = shadow.shadow_of == prediction.name
+    return [shadow, prediction] if ours else [prediction]
+
+
+def _together(documents: list[dict[str, object]]) -> dict[str, object]:
+    """The first one's document, with the shadow's in it where there are two."""
+    first, *others = documents
+    return {**first, **({"shadow": others[0]} if others else {})}
 
 
 def _print_grants(
@@ -183,7 +223,8 @@ def _print_access(output: Output, prediction: Prediction, database: Database) ->
     output.document({"prediction": prediction.name, **asdict(access), "commands": access.commands})
 
 
-def _teller(output: Output) -> Callable[[Change], None]:
+def teller(output: Output) -> Callable[[Change], None]:
+    """Says each change before it is made."""
     return lambda change: output.say(f"  {change.title}")
 
 
@@ -196,7 +237,7 @@ def _summarise(output: Output, changes: Sequence[Change], started: float, done: 
         )
 
 
-def _print_sql(output: Output, command: str, changes: Sequence[Change], database: Database) -> None:
+def print_sql(output: Output, command: str, changes: Sequence[Change], database: Database) -> None:
     """SQL that the database's own client executes; all words are comments.
 
     Only the document goes out where JSON was asked for.

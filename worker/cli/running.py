@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +19,7 @@ from worker.cli.session import INTERRUPTED, RUN, Json, Name, session_of
 
 if TYPE_CHECKING:
     from worker.batch import BatchResult
+    from worker.config import Prediction
     from worker.drain import Summary
     from worker.engine import Engine
 
@@ -56,7 +60,7 @@ def run(
     """Score the rows that wait now, in this process, without Celery.
 
     Ends when nothing waits, or when --for is over. Exit status 1 when the model is at fault: the rows
-    then still wait. Ctrl-C finishes the batch in flight or hands it back.
+    then still wait. Ctrl-C finishes the batch in flight or hands it back. A shadow is scored beside it.
 
     Example:
         rowscore run churn
@@ -69,17 +73,72 @@ def run(
     with session.engine(stoppable=True) as engine:
         prediction = engine.prediction(name)
         until = math.inf if for_ is None else time.monotonic() + for_.total_seconds()
-        with Progress(prediction.name, Course()) as progress:
+        with (
+            _shadow_beside(engine, prediction, until) as beside,
+            Progress(prediction.name, Course()) as progress,
+        ):
             summary, throttled = _drain(engine, prediction.name, until, progress)
         prune(engine, prediction.name)
     _report(output, summary)
-    output.document({**summary.as_dict(), "interrupted": session.interrupted})
+    shadow = _report_shadow(output, beside)
+    more = {} if shadow is None else {"shadow": shadow.as_dict()}
+    output.document({**summary.as_dict(), **more, "interrupted": session.interrupted})
     if session.interrupted:
         return INTERRUPTED
     return int(summary.fault is not None and not throttled)
 
 
-def _drain(engine: Engine, name: str, until: float, progress: Progress) -> tuple[Summary, bool]:
+@contextmanager
+def _shadow_beside(engine: Engine, prediction: Prediction, until: float) -> Iterator[Future[Summary] | None]:
+    """The prediction's shadow, if it has one, is drained in a thread of its own while the block runs."""
+    if prediction.shadow is None:
+        yield None
+        return
+    _, shadow = engine.configuration.pair(prediction.name)
+    with ThreadPoolExecutor(1, "rowscore-shadow") as pool:
+        running = pool.submit(_unseen, engine, shadow.name, until)
+        try:
+            yield running
+        except BaseException:
+            engine.stop.set()
+            raise
+
+
+def _unseen(engine: Engine, name: str, until: float) -> Summary:
+    """Drains with nobody looking on."""
+    from worker.upkeep import prune
+
+    summary, _ = _drain(engine, name, until, _Unseen())
+    prune(engine, name)
+    return summary
+
+
+class _Unseen:
+    """Progress that nobody is shown: the live prediction's is."""
+
+    def batch(self, *_: int) -> None:
+        """After a batch."""
+
+    def wait(self, reason: str) -> None:
+        """While nothing can be done."""
+
+
+def _report_shadow(output: Output, beside: Future[Summary] | None) -> Summary | None:
+    """How the shadow fared; what stops it stops nobody else."""
+    from worker.errors import RowscoreError
+
+    if beside is None:
+        return None
+    try:
+        summary = beside.result()
+    except RowscoreError as error:
+        output.note(f"rowscore: error: {error}", "bad")
+        return None
+    _report(output, summary)
+    return summary
+
+
+def _drain(engine: Engine, name: str, until: float, progress: Progress | _Unseen) -> tuple[Summary, bool]:
     """Drain after drain until there is a reason to end; whether the last fault was only throttling."""
     from worker.drain import Drain, Summary
     from worker.upkeep import retry_failures

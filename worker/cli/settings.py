@@ -7,6 +7,8 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from worker.sections import duration_text
+
 if TYPE_CHECKING:
     from worker.config import Configuration, Input, Prediction
     from worker.limits import Throttle
@@ -19,7 +21,6 @@ _PARAMETER = re.compile(
     r"([?&][^=&]*(?:pass|pw|secret|token|key|sig|auth|code|cred)[^=&]*=)[^&#]*", re.IGNORECASE
 )
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
 def masked(text: str) -> str:
@@ -31,15 +32,6 @@ def masked(text: str) -> str:
     return _PARAMETER.sub(rf"\1{HIDDEN}", text)
 
 
-def duration_text(duration: timedelta) -> str:
-    """A duration as the file writes it: `500ms`, `30s`, `5m`, `2h`."""
-    seconds, microseconds = divmod(duration // timedelta(microseconds=1), 1_000_000)
-    if microseconds:
-        return f"{seconds * 1000 + microseconds / 1000:.3f}".rstrip("0").rstrip(".") + "ms"
-    size, unit = next(((size, unit) for size, unit in _UNITS if seconds % size == 0), (1, "s"))
-    return f"{seconds // size}{unit}"
-
-
 def effective(configuration: Configuration, name: str | None = None) -> dict[str, Any]:
     """Everything that is in effect; None where a value comes from the table (key) or nothing is wanted.
 
@@ -47,7 +39,8 @@ def effective(configuration: Configuration, name: str | None = None) -> dict[str
         configuration: the file.
         name: that prediction alone.
     """
-    names = list(configuration.predictions) if name is None else [configuration.prediction(name).name]
+    names = [key for key, each in configuration.predictions.items() if each.shadow_of is None]
+    names = names if name is None else [configuration.prediction(name).name]
     databases = {key: masked(value) for key, value in configuration.databases.items()}
     return {
         "path": configuration.path,
@@ -67,8 +60,12 @@ def _prediction(prediction: Prediction) -> dict[str, Any]:
     values["throttle"] = _throttle(prediction.throttle)
     values["inputs"] = [_input(item) for item in prediction.inputs]
     values["model"] = _model(prediction.model.model_dump())
+    if prediction.shadow is not None:
+        values["shadow"] = {**values["shadow"], "model": _model(prediction.shadow.model.model_dump())}
     values["view"] = prediction.view_name or False
     values["state"], values["scored_at"] = prediction.state_column, prediction.scored_at_column
+    values["fingerprint"] = prediction.fingerprint_column
+    values["verify_every"] = _value(prediction.verified_every or prediction.verify_every)
     return values
 
 
@@ -81,6 +78,26 @@ def _model(values: dict[str, Any]) -> dict[str, Any]:
         headers = shown["headers"].items()
         shown["headers"] = {key: text if _REFERENCE.fullmatch(text) else HIDDEN for key, text in headers}
     return shown
+
+
+def model_sections(live: Prediction, shadow: Prediction) -> list[str]:
+    """What both sections say of their models, as the file has to have it; secrets stay hidden."""
+    more = [
+        key
+        for key in ("max_rows_per_batch", "concurrency", "daily_budget")
+        if getattr(live, key) != getattr(shadow, key)
+    ]
+    lines = []
+    for prediction, where in ((live, live.name), (shadow, f"{live.name}.shadow")):
+        model = prediction.model.model_dump(exclude_unset=True, exclude_none=True)
+        shown = {key: value for key, value in _model({"headers": {}, **model}).items() if key in model}
+        values: dict[str, Any] = {"model": shown}
+        if prediction.version is not None:
+            short = prediction.shadow_of is not None
+            values["version"] = prediction.version_value if short else _value(prediction.version)
+        values |= {key: _value(getattr(prediction, key)) for key in more}
+        lines += [f"[predictions.{_key(live.name)}{where.removeprefix(live.name)}]", *_assignments(values)]
+    return lines
 
 
 def _throttle(throttle: Throttle) -> dict[str, Any]:

@@ -103,7 +103,6 @@ def _rendered(statement: Any, materialisation: Any) -> str:
 
     usual = {
         "claims": RowState.PENDING,
-        "pending": True,
         "start": "after",
         "anchor": False,
         "cap": None,

@@ -51,9 +51,12 @@ def describe(status: Status) -> list[Line]:
         lines += _circuit(status.circuit)
     if status.throttle is not None:
         lines += _throttle(status.prediction, status.throttle)
-    if status.backfill is not None:
-        lines.append(_fact("backfill", _backfill(status.backfill)))
+    runs = {"backfill": status.backfill, "rescore": status.rescore}
+    lines += [_fact(kind, _backfill(run)) for kind, run in runs.items() if run is not None]
     lines += _leases(status)
+    if status.left is not None:
+        text = f"{status.left} left the file and is still in the database: rowscore remove {status.left}"
+        lines.append(_fact("shadow", text, "warn"))
     return lines
 
 

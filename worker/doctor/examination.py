@@ -122,8 +122,9 @@ class _Examination:
         table, key = relations.describe_table(transaction, self.prediction)
         yield from relations.check_table(table, key)
         names = [column.name for column in key]
+        moving = [column.name for column in table.columns.values() if column.moves]
         yield from privileges.check_table_privileges(
-            transaction, self.prediction, self.server, located, names
+            transaction, self.prediction, self.server, located, names, moving
         )
 
     def _materialisation(self, m: Materialisation, located: Any) -> Findings:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import sql
+from worker.attempts import attempt, refusal_of
 from worker.config import Prediction, SqlModel, split_name
 from worker.database import Transaction
-from worker.doctor.attempts import refusal_of
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
-from worker.errors import PrivilegeError
+from worker.errors import DatabaseError, PrivilegeError
 from worker.refusals import roles_of
 from worker.state import OWN_TABLES, PREFIX
 from worker.table import listed
@@ -69,24 +69,35 @@ def check_table_access(
 
 
 def check_table_privileges(
-    transaction: Transaction, prediction: Prediction, server: Server, located: Any, key: Iterable[str]
+    transaction: Transaction,
+    prediction: Prediction,
+    server: Server,
+    located: Any,
+    key: Iterable[str],
+    moving: Iterable[str],
 ) -> Findings:
-    """SELECT on what is read, UPDATE on what is written; columns that `apply` has yet to add are left out."""
+    """SELECT on what is read, UPDATE on what is written; columns that `apply` has yet to add are left out.
+
+    Args:
+        moving: columns that move by themselves, as far as they are seen; those that `apply` noted come with them.
+    """
     statement = sql.load(transaction.capabilities.dialect)["find_column_privileges"].render()
     rows = transaction.rows(statement, oid=located.oid, schema=located.schema, name=located.name)
     columns = {row.name: row for row in rows}
     own = [name for name in roles_of(prediction) if name in columns]
     read = [*key, *(item.column for item in prediction.inputs if item.column), *own]
     read += [prediction.arrived_at] if prediction.arrived_at else []
+    written = [*roles_of(prediction), *moving, *_noted(transaction, prediction)]
+    read += written[len(roles_of(prediction)) :]
     target = located.target
-    hidden = _hidden_columns(transaction, target, [*read, *roles_of(prediction)], columns)
+    hidden = _hidden_columns(transaction, target, [*read, *written], columns)
     unread = _quoted(
         columns | hidden,
         (name for name in [*read, *hidden] if name in hidden or _lacks(columns, name, "readable")),
     )
     unwritten = _quoted(
         columns | hidden,
-        (name for name in roles_of(prediction) if name in hidden or _lacks(columns, name, "writable")),
+        (name for name in written if name in hidden or _lacks(columns, name, "writable")),
     )
     if unread:
         message = f"role {server.role} may not read {unread} of {target}"
@@ -97,6 +108,18 @@ def check_table_privileges(
     if not unread and not unwritten:
         what = "read the inputs and write rowscore's columns" if own else "read the inputs"
         yield ok("privileges", f"role {server.role} may {what} of {target}")
+
+
+def _noted(transaction: Transaction, prediction: Prediction) -> list[str]:
+    """Columns that move by themselves and that `apply` saw; none where this role may not read what it noted."""
+    statements = sql.load(transaction.capabilities.dialect)
+    if "find_noted" not in statements:
+        return []
+    try:
+        found = attempt(transaction, statements["find_noted"].render(), prediction=prediction.name)
+    except DatabaseError:
+        return []
+    return listed(found[0].held) if found else []
 
 
 def _lacks(columns: dict[str, Any], name: str, right: str) -> bool:

@@ -14,11 +14,12 @@ from worker.discovery.facts import FoundFunction, read_functions, read_insert_tr
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
 from worker.errors import PrivilegeError, RefusedError, RowscoreError
-from worker.facts import read_facts, read_registrations, view_address
+from worker.facts import read_facts, read_forgotten, read_registrations, view_address
 from worker.materialisation import Materialisation
 from worker.names import index_name, trigger_name
 from worker.plan import plan_changes
 from worker.refusals import roles_of
+from worker.switches import against
 from worker.table import Column, Table, Trigger, read_table
 
 
@@ -57,8 +58,16 @@ def check_applied(transaction: Transaction, m: Materialisation) -> Findings:
     command = f"rowscore apply {m.name}"
     known = next((item for item in read_registrations(transaction) if item.name == m.name), None)
     wanted = (m.prediction.definition_hash, m.prediction.version_value)
+    left = read_forgotten(transaction, m.prediction)
+    if left is not None:
+        yield warning(
+            "shadow", f"{left} left the file and is still in the database", f"rowscore remove {left}"
+        )
     if known is None:
         yield warning(subject, "not yet: no column, index or view has been made", command)
+        return
+    if (switch := against(known.definition, *wanted)) is not None:
+        yield error(subject, switch.explain(m.name), switch.command)
         return
     if (known.definition_hash, known.version) != wanted:
         message = (

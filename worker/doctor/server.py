@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sql
+from worker.attempts import attempt
 from worker.capabilities import capabilities_of
 from worker.capabilities.counsel import Counsel
 from worker.database import Database, Transaction
-from worker.doctor.attempts import attempt
 from worker.doctor.findings import Findings, error, ok, remedy, warning
 from worker.errors import PrivilegeError
 

@@ -7,6 +7,7 @@ context.configure(
     dialect_name=attributes["dialect"],
     version_table=attributes["prefix"] + "alembic_version",
     version_table_schema=attributes["schema"],
+    parts=attributes["parts"],
     transactional_ddl=False,  # whoever runs the SQL opens the transaction, with its lock
 )
 with context.begin_transaction():

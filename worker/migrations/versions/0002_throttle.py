@@ -33,7 +33,6 @@ def upgrade() -> None:
         sa.Column("paused_until", INSTANT, comment="NULL: until it is resumed"),
         sa.Column("pause_reason", sa.Text),
         schema=schema,
-        if_not_exists=True,  # DDL commits by itself on MySQL: a crash may leave it without its number
     )
 
 

@@ -1,4 +1,4 @@
-"""Statements that may be refused, where the refusal itself is what a check wants to know."""
+"""Statements that may be refused, where the refusal itself is what the caller wants to know."""
 
 from __future__ import annotations
 
