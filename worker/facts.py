@@ -377,13 +377,20 @@ def read_views(
             name=row.name,
             kind=row.kind,
             mark=read_mark(row.comment),
-            columns=tuple(listed(row.columns)),
+            columns=_columns_of(transaction, row),
             types=tuple(listed(row.types)),
             grants=tuple(listed(row.grants)),
             dependents=tuple(sorted(listed(row.dependents))),
         )
         for row in rows
     )
+
+
+def _columns_of(transaction: Transaction, view: Any) -> tuple[str, ...]:
+    if view.columns is not None:
+        return tuple(listed(view.columns))
+    statement = sql.load(transaction.capabilities.dialect)["list_view_columns"].render()
+    return tuple(row.name for row in transaction.rows(statement, schema=view.schema, name=view.name))
 
 
 class _Reader:

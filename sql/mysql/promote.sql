@@ -56,7 +56,8 @@ SELECT DISTINCT q.description FROM (
   UNION ALL
   SELECT CONCAT('foreign key ', k.constraint_name) FROM information_schema.key_column_usage k
   WHERE k.referenced_table_name IS NOT NULL
-    AND (k.table_schema = :schema AND k.table_name = :name AND k.column_name IN :columns
+    AND k.table_schema = :schema -- those of other databases would have every table of the server opened
+    AND (k.table_name = :name AND k.column_name IN :columns
          OR k.referenced_table_schema = :schema AND k.referenced_table_name = :name AND k.referenced_column_name IN :columns)
   UNION ALL
   SELECT CONCAT('generated column ', g.column_name)

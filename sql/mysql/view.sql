@@ -2,8 +2,7 @@
 -- The prediction's views by their mark, and whatever bears the name that is wanted; with views whose text names them.
 SELECT CONCAT(v.table_schema, '.', v.table_name) AS oid, v.table_schema AS `schema`, v.table_name AS `name`, 'v' AS kind,
        REGEXP_SUBSTR(v.view_definition, 'maintained by rowscore: prediction [a-z0-9_]+, view [0-9a-f]{12}') AS comment,
-       (SELECT CONCAT('[', GROUP_CONCAT(JSON_QUOTE(c.column_name) ORDER BY c.ordinal_position), ']') FROM information_schema.columns c
-        WHERE c.table_schema = v.table_schema AND c.table_name = v.table_name) AS `columns`, '[]' AS types, '[]' AS grants,
+       NULL AS `columns`, '[]' AS types, '[]' AS grants,
        (SELECT JSON_ARRAYAGG(CONCAT('view ', d.table_schema, '.', d.table_name)) FROM information_schema.views d
         WHERE INSTR(d.view_definition, CONCAT('`', REPLACE(v.table_schema, '`', '``'), '`.`', REPLACE(v.table_name, '`', '``'), '`')) > 0) AS dependents
 FROM information_schema.views v
@@ -14,6 +13,11 @@ UNION ALL
 SELECT CONCAT(t.table_schema, '.', t.table_name), t.table_schema, t.table_name, 'r', NULL, '[]', '[]', '[]', '[]'
 FROM information_schema.tables t
 WHERE t.table_schema = :schema AND t.table_name = :name AND t.table_type NOT LIKE '%VIEW'
+
+-- name: list_view_columns
+-- Asked for each view on its own: beside the search MariaDB would open every table of the server.
+SELECT c.column_name AS name FROM information_schema.columns c
+WHERE c.table_schema = :schema AND c.table_name = :name ORDER BY c.ordinal_position
 
 -- name: create_view
 -- Each row is in exactly one branch, because the state is never NULL. No comments are kept: the mark is a condition.

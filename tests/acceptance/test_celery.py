@@ -179,7 +179,12 @@ def test_a_message_that_comes_too_late_is_dropped(fleet: Fleet, rows: Session, s
     add_items(rows, 10)
     late = send(fleet, "tick", expires=0.1)
     fleet.worker()
-    assert send(fleet, "prune").get(timeout=10) == {"prediction": "churn", "batches": 0, "failures": 0}
+    assert send(fleet, "prune").get(timeout=10) == {
+        "prediction": "churn",
+        "batches": 0,
+        "failures": 0,
+        "runs": 0,
+    }
     assert late.state == "REVOKED"
     assert pending(rows) == 10
     assert not scorer.scored

@@ -41,6 +41,7 @@ ALONE: dict[str, dict[str, set[str]]] = {
         "UPDATE can lock and step over rows itself": {"score_rows_in_place", "write_rows_past_locks"},
     },
     "mysql": {
+        "a view's columns are another look into the catalogue": {"list_view_columns"},
         "DDL commits by itself": {
             "alone", "drop_own_tables", "find_own_parts", "keep_plans", "lock_table", "unlock_plans", "unlock_table",
         },

@@ -12,6 +12,8 @@ from typing import Any
 from alembic.ddl.mysql import MySQLImpl
 from sqlalchemy import Index, Table
 
+Part = tuple[str, str, str]
+
 
 class Parts:
     """What rowscore's own tables consist of, while migrations are rendered: moved on by each operation.
@@ -20,7 +22,7 @@ class Parts:
         found: table, kind (`column` or `index`) and name of each part that the server has.
     """
 
-    def __init__(self, found: Iterable[tuple[str, str, str]] = ()) -> None:
+    def __init__(self, found: Iterable[Part] = ()) -> None:
         self._found = set(found)
 
     def has_table(self, table: str) -> bool:
