@@ -41,6 +41,7 @@ outputs = {{ churn_probability = "double precision" }}
 model = {model}
 max_rows_per_batch = 5000
 concurrency = 1
+throttle = {{ nice = {nice} }}
 """
 Sample = tuple[float, int, list[int]]  # seconds since the start, rows done, bytes of each worker
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--model", choices=("in-database", "worker-side"), default="in-database")
     parser.add_argument("--seconds", type=int, default=20, help="of each of the two pgbench runs; 0: none")
+    parser.add_argument("--nice", type=float, default=0.0, help="throttle.nice; 0 is its default")
     parser.add_argument("--clients", type=int, default=4, help="of pgbench")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, PostgresServer(Path(name), settings=SETTINGS) as server:
@@ -58,7 +60,7 @@ def main() -> None:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             prepare(connection, options.rows)
             model = IN_DATABASE if options.model == "in-database" else WORKER_SIDE
-            configure(folder, model)
+            configure(folder, model, options.nice)
             rowscore(folder, server.url(), "apply").wait()
             connection.execute(f"VACUUM ANALYZE {churn.TABLE}")
             connection.execute("CHECKPOINT")
@@ -67,7 +69,7 @@ def main() -> None:
                 holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 holder.execute(f"SELECT id FROM {churn.TABLE} LIMIT 1")
                 samples, during = follow(connection, server, folder, options)
-            report(options.rows, samples, before, during)
+            report(samples, before, during)
 
 
 def prepare(connection: psycopg.Connection[Any], rows: int) -> None:
@@ -81,11 +83,11 @@ def prepare(connection: psycopg.Connection[Any], rows: int) -> None:
         connection.execute(f"INSERT INTO {churn.TABLE} ({FEATURES}) {source}")
 
 
-def configure(folder: Path, model: dict[str, str]) -> None:
+def configure(folder: Path, model: dict[str, str], nice: float) -> None:
     """The file, with every option that matters to others at its default."""
     kind, name = next(iter(model.items()))
     inputs = ", ".join(f'"{feature}"' for feature in churn.FEATURES)
-    text = CONFIGURATION.format(table=churn.TABLE, inputs=inputs, model=f'{{ {kind} = "{name}" }}')
+    text = CONFIGURATION.format(table=churn.TABLE, inputs=inputs, model=f'{{ {kind} = "{name}" }}', nice=nice)
     (folder / "rowscore.toml").write_text(text)
     (folder / "oltp.sql").write_text(OLTP)
 
@@ -142,10 +144,9 @@ def memory(pid: int) -> list[int]:
         return []
 
 
-def report(
-    rows: int, samples: list[Sample], before: float | None, during: tuple[float, float, float] | None
-) -> None:
+def report(samples: list[Sample], before: float | None, during: tuple[float, float, float] | None) -> None:
     """Rows a second and memory by tenths; the tenths that pgbench ran in are marked."""
+    rows = samples[-1][1]  # those that pgbench changed meanwhile wait for a drain
     print(f"{rows:,} rows by 2 workers in {samples[-1][0]:.1f} s")
     tenths: list[float] = []
     for tenth in range(10):
