@@ -50,12 +50,26 @@ class Ahead:
         self._taken = self._pool.submit(self._take, rows)
 
     def next(self, rows: int) -> Claim | Idle:
-        """The window that was taken in advance; one that is taken now, where there was none then."""
-        if self._taken is not None:
-            taken, self._taken = self._taken.result(), None
-            if not isinstance(taken, Idle) or (taken.empty and self._once):
-                return taken
-        return self._take(rows)
+        """The window that was taken in advance; one that is taken now, where there was none then.
+
+        By the same thread in any case: each thread that reads rows keeps memory for them.
+        """
+        advanced = self._taken is not None
+        taken = self._result(rows)
+        if advanced and isinstance(taken, Idle) and not (taken.empty and self._once):
+            taken = self._result(rows)
+        return taken
+
+    def _result(self, rows: int) -> Claim | Idle:
+        if self._taken is None:
+            self.start(rows)
+        try:
+            taken = self._taken.result()  # type: ignore[union-attr]
+        except Exception:
+            self._taken = None
+            raise
+        self._taken = None  # and not where Ctrl-C is pressed meanwhile: then `close` hands it back
+        return taken
 
     def close(self) -> None:
         """Hand back what was taken in advance and is not going to be scored; an error there harms nobody."""

@@ -278,6 +278,7 @@ def _create_engine(url: sqlalchemy.URL, pool_size: int, capabilities: Capabiliti
         )
     except (NoSuchModuleError, ArgumentError, ImportError) as error:
         raise errors.ConfigurationError(f"database: {one_line(str(error))}") from error
+    event.listen(engine, "do_connect", lambda _dialect, _record, _, named: capabilities.connect(named))
     _ask_the_idle(engine, capabilities)
     return engine
 

@@ -118,7 +118,6 @@ class Drain:
         )
         owner = f"{engine.owner}:{next(_numbers)}"
         self.watch = engine.watch(prediction)
-        self.nice = prediction.throttle.nice
         self.leases = Leases(self.database, self.m, owner, run=run, options=options)
         self.scorer = BatchScorer(self.database, self.m, self.leases, engine.model(prediction), engine.stop)
         if self.leases.budget is not None:
@@ -194,7 +193,11 @@ class Drain:
                     self.summary.empty, self.summary.retry_after = claim.empty, claim.retry_after
                     self.summary.spent = claim.spent
                     return claim.reason
-                if self._quick and not self.nice and time.monotonic() - started < self.seconds:
+                if (
+                    self._quick
+                    and not self.watch.rest(self.kind)
+                    and time.monotonic() - started < self.seconds
+                ):
                     ahead.start(controller.rows)
                 result = self._batch(claim, rows_per_call)
                 controller = _steered(controller, result)
@@ -224,8 +227,8 @@ class Drain:
         return f"throttled: {verdict.reason}"
 
     def _rest(self, result: BatchResult) -> None:
-        if self.nice:
-            self.engine.stop.wait(self.nice * result.database_seconds)
+        if nice := self.watch.rest(self.kind):
+            self.engine.stop.wait(nice * result.database_seconds)
 
     def _reason_to_end(self, result: BatchResult, fruitless: int, seconds: float) -> str | None:
         if isinstance(result.fault, errors.BudgetSpentError):

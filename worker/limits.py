@@ -7,12 +7,13 @@ WAL that waits for its archive) and pt-online-schema-change (a lag that nobody k
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
+from statistics import fmean
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -21,6 +22,9 @@ from worker.window import parse_window
 
 LOOK_AGAIN = 1.0  # seconds; signals are read no more often
 LONGEST_REST = 30.0  # seconds until somebody looks again, however long the pause or the night still is
+OTHERS_FOR = 10  # readings of the other sessions that count: a single one misses short statements
+NICEST = 100  # times a batch's database time
+LEAST_YIELD, LONGEST_YIELD = 1.0, 2.0  # of a batch's database time: half or a third of the pace is left
 CAUGHT_UP = 1_000_000  # bytes; a standby as near as that, and idle, has no lag to report
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)", re.IGNORECASE)
 _BYTES = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}  # as PostgreSQL counts
@@ -55,6 +59,14 @@ def parse_size(value: Any) -> int:
     return int(float(match[1]) * _BYTES[match[2].lower()])
 
 
+def parse_nice(value: Any) -> Any:
+    """A share of a batch's database time, or `"auto"`."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value == "auto" or (is_number and 0 <= value <= NICEST):
+        return value
+    raise ValueError(f'expected "auto" or a number from 0 to {NICEST}, not {value!r}')
+
+
 _off = BeforeValidator(lambda value: None if value is False else value)
 
 
@@ -76,7 +88,7 @@ class Throttle(Section):
     max_history_list: Annotated[Count | None, _off] = None
     query: Annotated[str | None, _off] = None
     between: Annotated[str | None, _off] = None
-    nice: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
+    nice: Annotated[float | Literal["auto"], BeforeValidator(parse_nice)] = "auto"
 
     @field_validator("between")
     @classmethod
@@ -104,6 +116,19 @@ class Throttle(Section):
     def asked_for(self, signal: Signal) -> bool:
         """Whether the file sets this limit, rather than a default."""
         return signal.value in self.model_fields_set
+
+
+def yielded(others: Sequence[float]) -> float:
+    """The rest after each batch of a run that is in no hurry, as a share of the batch's database time.
+
+    A batch's length while anybody is seen at work, longer the more there are. Four clients of pgbench that kept half of
+    two processors busy were at work in 4 of 10 looks; they kept 0.59 of their transactions beside two workers that
+    never rested, 0.78 with a rest of 1, 0.83 with 2.
+
+    Args:
+        others: how many sessions of others worked, at each of the last looks.
+    """
+    return min(max(LEAST_YIELD, fmean(others)), LONGEST_YIELD) if any(others) else 0.0
 
 
 @dataclass(frozen=True, slots=True)

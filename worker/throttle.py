@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import sql
@@ -15,6 +17,7 @@ from worker import errors
 from worker.database import Database
 from worker.limits import (
     LOOK_AGAIN,
+    OTHERS_FOR,
     Pause,
     Reading,
     Replica,
@@ -26,9 +29,11 @@ from worker.limits import (
     judge,
     objection,
     pause_reason,
+    yielded,
 )
 from worker.log import logger
 from worker.materialisation import Materialisation
+from worker.states import RunKind
 
 _log = logger(__name__)
 UNNAMED = "the server does not know its replicas; name them in `replicas` under `throttle`"
@@ -152,6 +157,7 @@ class Signals:
         self.limits = limits
         self._replicas = [Database(url, pool_size=1) for url in replicas]
         self._hopeless: dict[Signal, tuple[float, Unreadable]] = {}
+        self._alone_until = 0.0
 
     def dispose(self) -> None:
         """Close the connections to the replicas."""
@@ -166,6 +172,23 @@ class Signals:
         """
         dialect = self.database.capabilities.dialect
         return {signal: self._read(signal, m) for signal in self.limits.signals if exists(signal, dialect)}
+
+    def others(self) -> float | None:
+        """How many sessions of others are at work now; None where this role cannot learn it.
+
+        Raises:
+            ConnectionFailedError: the prediction's own database is gone.
+        """
+        if time.monotonic() < self._alone_until:
+            return None
+        try:
+            with self._transaction() as transaction:
+                return float(transaction.value(self._sql("count_other_sessions")))
+        except errors.ConnectionFailedError:
+            raise
+        except errors.DatabaseError:
+            self._alone_until = time.monotonic() + HOPELESS
+            return None
 
     def _read(self, signal: Signal, m: Materialisation) -> Reading:
         until, unreadable = self._hopeless.get(signal, (0.0, Unreadable("")))
@@ -250,6 +273,8 @@ class Watch:
         self._looked: float | None = None
         self._verdict = Verdict()
         self._warned: set[Signal] = set()
+        self._others: deque[float] = deque(maxlen=OTHERS_FOR)
+        self._yields = False
 
     def check(self, m: Materialisation) -> Verdict:
         """Whether the prediction's work may go on, as of a second ago at most; what changes is recorded.
@@ -265,6 +290,16 @@ class Watch:
                 self._looked = time.monotonic()
             return self._verdict
 
+    def rest(self, kind: RunKind) -> float:
+        """How long to rest after a batch, as a share of its database time: fixed by the file, or for other sessions.
+
+        By default only runs over rows that were there before rest for others; fresh rows are what these wait for.
+        """
+        nice = self.signals.limits.nice
+        if nice != "auto":
+            return nice
+        return yielded(self._others) if kind.once else 0.0
+
     def note_end(self, name: str) -> None:
         """A drain ends for what holds the work up; another one will look again."""
         _change(self.database, "note_look", name)
@@ -276,6 +311,7 @@ class Watch:
         if verdict.signal is None:  # else nobody asks the servers anything, all night long
             readings = self.signals.read(m)
             verdict = judge(self.signals.limits, readings, self._clock())
+            self._look_around(m.name)
         self._warn(m.name, verdict, readings)
         if not verdict.repeats(standing.signal, standing.reason):
             self._record(m.name, verdict)
@@ -284,6 +320,18 @@ class Watch:
         ):  # in the words of the record, whose figures are those of its beginning
             return replace(verdict, reason=standing.reason)
         return verdict
+
+    def _look_around(self, name: str) -> None:
+        """How busy others are, who are given way to; said once, when it begins."""
+        if self.signals.limits.nice != "auto":
+            return
+        others = self.signals.others()
+        if others is not None:
+            self._others.append(others)
+        yields = yielded(self._others) > 0
+        if yields and not self._yields:
+            _log.info("gives way to other sessions", prediction=name, others=round(fmean(self._others), 1))
+        self._yields = yields
 
     def _record(self, name: str, verdict: Verdict) -> None:
         if verdict.signal is None:

@@ -75,3 +75,18 @@ WHERE NOT EXISTS (SELECT 1 FROM performance_schema.session_connect_attrs s
 -- name: count_active_sessions
 -- Sessions that run a statement, this one among them.
 SHOW GLOBAL STATUS LIKE 'Threads_running'
+
+-- name: count_other_sessions
+-- Sessions of others that run a statement; without PROCESS only those of rowscore's own account can be seen.
+{# Threads_running needs no privilege, but counts threads of the server's own as well, on MySQL at all times. MariaDB
+   keeps no names of programs: there all sessions of rowscore's account pass for its own. #}
+{% if mariadb %}
+SELECT COUNT(*) FROM information_schema.processlist p
+WHERE p.user <> SUBSTRING_INDEX(USER(), '@', 1)
+{% else %}
+SELECT COUNT(*) FROM performance_schema.processlist p
+WHERE NOT EXISTS (SELECT 1 FROM performance_schema.session_account_connect_attrs a
+                  WHERE a.processlist_id = p.id AND a.attr_name = 'program_name' AND a.attr_value = 'rowscore')
+{% endif %}
+  AND p.command IN ('Query', 'Execute')
+  AND COALESCE(p.state, '') NOT IN ('User lock', 'User sleep') AND COALESCE(p.state, '') NOT LIKE 'Waiting for %'

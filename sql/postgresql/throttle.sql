@@ -75,6 +75,15 @@ SELECT CASE WHEN bool_or(a.query = '<insufficient privilege>') THEN NULL
             ELSE count(*) FILTER (WHERE a.state = 'active' AND a.backend_type = 'client backend') END
 FROM pg_stat_activity a WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL AND a.pid <> pg_backend_pid()
 
+-- name: count_other_sessions
+-- Sessions of others that are at work: neither idle nor waiting for a lock, a client or a clock.
+{# Where the state of other roles' sessions is hidden from this one a snapshot says as much. #}
+SELECT count(*) FROM pg_stat_activity a
+WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL AND a.application_name <> current_setting('application_name')
+  AND CASE WHEN a.query = '<insufficient privilege>' THEN a.backend_xmin IS NOT NULL
+           ELSE a.state = 'active' AND a.backend_type = 'client backend'
+                AND coalesce(a.wait_event_type, '') NOT IN ('Client', 'Extension', 'Lock', 'Timeout') END
+
 -- name: count_vacuums
 -- Vacuums of the table and its partitions; by their locks, since what they vacuum is hidden from other roles.
 SELECT count(*) FROM pg_stat_progress_vacuum v

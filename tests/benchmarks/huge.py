@@ -1,8 +1,9 @@
 """`python -m tests.benchmarks.huge`: `rowscore backfill --workers 2` over ten million rows of a live table.
 
 A snapshot is held open from before the first row to after the last, so nothing can be cleaned up behind the workers. A
-third of the way, pgbench reads, updates and inserts rows of the same table for a while, as it did before the backfill
-began. Progress is read from the run's own record, memory from the processes.
+third of the way, pgbench reads, updates and inserts rows of the same table for a while: with the backfill paused,
+beside it, and both once more, so that the table is the same for both. Progress is read from the run's own record,
+memory from the processes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,20 @@ outputs = {{ churn_probability = "double precision" }}
 model = {model}
 max_rows_per_batch = 5000
 concurrency = 1
-throttle = {{ nice = {nice} }}
+{throttle}
 """
+ROUNDS = 2
 Sample = tuple[float, int, list[int]]  # seconds since the start, rows done, bytes of each worker
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """pgbench's transactions a second with the backfill paused and beside it, and the seconds that all that took."""
+
+    alone: list[float]
+    together: list[float]
+    begun: float
+    ended: float
 
 
 def main() -> None:
@@ -51,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.huge", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--model", choices=("in-database", "worker-side"), default="in-database")
-    parser.add_argument("--seconds", type=int, default=20, help="of each of the two pgbench runs; 0: none")
-    parser.add_argument("--nice", type=float, default=0.0, help="throttle.nice; 0 is its default")
+    parser.add_argument("--seconds", type=int, default=20, help="of each of the four pgbench runs; 0: none")
+    parser.add_argument("--nice", default="auto", help="throttle.nice; auto is its default")
     parser.add_argument("--clients", type=int, default=4, help="of pgbench")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, PostgresServer(Path(name), settings=SETTINGS) as server:
@@ -64,12 +77,11 @@ def main() -> None:
             rowscore(folder, server.url(), "apply").wait()
             connection.execute(f"VACUUM ANALYZE {churn.TABLE}")
             connection.execute("CHECKPOINT")
-            before = pgbench(server, folder, options) if options.seconds else None
             with psycopg.connect(server.url()) as holder:
                 holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 holder.execute(f"SELECT id FROM {churn.TABLE} LIMIT 1")
-                samples, during = follow(connection, server, folder, options)
-            report(samples, before, during)
+                samples, beside = follow(connection, server, folder, options)
+            report(samples, beside)
 
 
 def prepare(connection: psycopg.Connection[Any], rows: int) -> None:
@@ -83,11 +95,14 @@ def prepare(connection: psycopg.Connection[Any], rows: int) -> None:
         connection.execute(f"INSERT INTO {churn.TABLE} ({FEATURES}) {source}")
 
 
-def configure(folder: Path, model: dict[str, str], nice: float) -> None:
+def configure(folder: Path, model: dict[str, str], nice: str) -> None:
     """The file, with every option that matters to others at its default."""
     kind, name = next(iter(model.items()))
+    throttle = "" if nice == "auto" else f"throttle = {{ nice = {nice} }}"
     inputs = ", ".join(f'"{feature}"' for feature in churn.FEATURES)
-    text = CONFIGURATION.format(table=churn.TABLE, inputs=inputs, model=f'{{ {kind} = "{name}" }}', nice=nice)
+    text = CONFIGURATION.format(
+        table=churn.TABLE, inputs=inputs, model=f'{{ {kind} = "{name}" }}', throttle=throttle
+    )
     (folder / "rowscore.toml").write_text(text)
     (folder / "oltp.sql").write_text(OLTP)
 
@@ -112,21 +127,43 @@ def pgbench(server: PostgresServer, folder: Path, options: argparse.Namespace) -
 
 def follow(
     connection: psycopg.Connection[Any], server: PostgresServer, folder: Path, options: argparse.Namespace
-) -> tuple[list[Sample], tuple[float, float, float] | None]:
-    """The backfill from its start to its end: a sample each half second; pgbench's figure, and when it ran."""
+) -> tuple[list[Sample], Beside | None]:
+    """The backfill from its start to its end: a sample each half second, and what pgbench did meanwhile."""
     process = rowscore(folder, server.url(), "backfill", "--workers", "2")
     started = time.perf_counter()
     samples: list[Sample] = [(0.0, 0, [])]
-    during: tuple[float, float, float] | None = None
+    beside: Beside | None = None
     while process.poll() is None:
         time.sleep(0.5)
         samples.append((time.perf_counter() - started, done(connection), memory(process.pid)))
-        if options.seconds and during is None and samples[-1][1] > options.rows / 3:
+        if options.seconds and beside is None and samples[-1][1] > options.rows / 3:
             begun = time.perf_counter() - started
-            during = pgbench(server, folder, options), begun, time.perf_counter() - started
-            samples.append((during[2], done(connection), memory(process.pid)))
+            alone, together = [], []
+            for _ in range(ROUNDS):
+                rowscore(folder, server.url(), "pause").wait()
+                settled(connection, moving=False)
+                alone.append(pgbench(server, folder, options))
+                rowscore(folder, server.url(), "resume").wait()
+                settled(connection, moving=True)
+                together.append(pgbench(server, folder, options))
+            beside = Beside(alone, together, begun, time.perf_counter() - started)
+            samples.append((beside.ended, done(connection), memory(process.pid)))
     assert process.returncode == 0, process.returncode
-    return samples, during
+    return samples, beside
+
+
+def settled(connection: psycopg.Connection[Any], *, moving: bool) -> None:
+    """Returns when the backfill goes on, or when it has not for two seconds."""
+    since, before = time.perf_counter(), done(connection)
+    while True:
+        time.sleep(0.1)
+        now = done(connection)
+        if now != before:
+            if moving:
+                return
+            since, before = time.perf_counter(), now
+        elif not moving and time.perf_counter() - since > 2.0:
+            return
 
 
 def done(connection: psycopg.Connection[Any]) -> int:
@@ -144,14 +181,14 @@ def memory(pid: int) -> list[int]:
         return []
 
 
-def report(samples: list[Sample], before: float | None, during: tuple[float, float, float] | None) -> None:
+def report(samples: list[Sample], pgbench: Beside | None) -> None:
     """Rows a second and memory by tenths; the tenths that pgbench ran in are marked."""
     rows = samples[-1][1]  # those that pgbench changed meanwhile wait for a drain
     print(f"{rows:,} rows by 2 workers in {samples[-1][0]:.1f} s")
     tenths: list[float] = []
     for tenth in range(10):
         first, last = moment(samples, rows * tenth / 10), moment(samples, rows * (tenth + 1) / 10)
-        beside = during is not None and first < during[2] and last > during[1]
+        beside = pgbench is not None and first < pgbench.ended and last > pgbench.begun
         held = [sizes for at, _, sizes in samples if first <= at <= last and sizes]
         sizes = " ".join(f"{size >> 20} MiB" for size in held[-1]) if held else ""
         rate = rows / 10 / (last - first)
@@ -161,10 +198,13 @@ def report(samples: list[Sample], before: float | None, during: tuple[float, flo
     full = [sizes for at, count, sizes in samples if count > rows / 10 and len(sizes) == 2]
     growth = max(last / first for first, last in zip(full[0], full[-1], strict=True))
     print(f"memory at the end against the end of the first tenth: {growth:.2f} (wanted: at most 1.10)")
-    if before is not None and during is not None:
-        share = during[0] / before
-        print(f"pgbench: {before:,.0f} transactions/s alone, {during[0]:,.0f} beside the backfill")
-        print(f"         of which {share:.2f} is left (wanted: at least 0.67)")
+    if pgbench is not None:
+        shares = [beside / alone for beside, alone in zip(pgbench.together, pgbench.alone, strict=True)]
+        for beside, alone, share in zip(pgbench.together, pgbench.alone, shares, strict=True):
+            print(
+                f"pgbench: {alone:,.0f} transactions/s while it is paused, {beside:,.0f} beside it: {share:.2f}"
+            )
+        print(f"         of which {sum(shares) / ROUNDS:.2f} is left (wanted: at least 0.67)")
 
 
 def moment(samples: list[Sample], rows: float) -> float:

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.conftest import Connect
+from tests.support.children import children
 from tests.support.databases import Session, ago, is_postgresql, only, own, session, waiting_sessions
 from tests.support.deadlines import eventually
-from tests.support.dying import children, lease_all
+from tests.support.dying import lease_all
 from tests.support.predictions import (
     add_items,
     applied,

@@ -140,7 +140,9 @@ def test_an_application_beside_two_drains(database_url: str, connect: Connect, w
     if URL not in os.environ:  # else other test processes have theirs on the same server
         assert deadlocks(application) == before, last_deadlock(application)
     assert min(count["transactions"] for count in counts) > 0
-    assert max(count["longest"] for count in counts) < 10.0, "seconds; a batch holds its rows for milliseconds"
+    assert max(count["longest"] for count in counts) < 10.0, (
+        "seconds; a batch holds its rows for milliseconds"
+    )
     assert set(states(application)) == {RowState.SCORED.value}
     stale = application.execute("SELECT count(*) FROM items WHERE p <> a + b OR p IS NULL").fetchone()
     assert stale == (0,)

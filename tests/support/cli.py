@@ -12,8 +12,10 @@ from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.support import prefork
 from tests.support.accounts import SECRET
 from tests.support.deadlines import eventually
 from worker.cli import run
@@ -62,17 +64,10 @@ class Cli:
 
     def run(self, *words: str, status: int = 0, **environment: str) -> Result:
         """Run a command to its end; the test fails unless it ends so, and wherever it shows the secret."""
-        done = subprocess.run(
-            [sys.executable, "-m", "worker.cli", *words],
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        result = Result(done.returncode, done.stdout, done.stderr)
+        with TemporaryDirectory() as name:
+            streams = Path(name, "out"), Path(name, "err")
+            ended = prefork.run(words, self.folder, {**self.environment, **environment}, streams, _SECONDS)
+            result = Result(ended, *(path.read_text() for path in streams))
         assert SECRET not in result.out + result.err, result
         assert "Traceback" not in result.err, result.err
         assert result.status == status, result

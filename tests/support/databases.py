@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
-import pymysql
 import pytest
 from pymysql.constants import CLIENT
 from sqlalchemy import make_url
 
 import sql
+from worker.capabilities.tls import Connection
 
 CHOICE = "ROWSCORE_TEST_DATABASES"
 USUAL = "postgresql,mariadb"
@@ -58,7 +58,7 @@ class MySQLSession:
 
     def __init__(self, url: str, *, autocommit: bool = True) -> None:
         parsed = make_url(url)
-        self._connection = pymysql.connect(
+        self._connection = Connection(
             host=parsed.host or "127.0.0.1",
             port=parsed.port or 3306,
             user=parsed.username or "root",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import signal
 import threading
@@ -14,7 +13,7 @@ import psycopg
 import pymysql
 from sqlalchemy import event
 
-import sql
+from tests.support.children import children
 from tests.support.databases import session
 from tests.support.predictions import add_calls, add_up, configuration, drain, opened
 from worker import backfill
@@ -28,11 +27,6 @@ from worker.switches import Direction
 
 BATCH = 2
 POISON = -1.0
-
-children = multiprocessing.get_context("forkserver")
-children.set_forkserver_preload([__name__])
-for _dialect in ("postgresql", "mysql", "mariadb"):
-    sql.load(_dialect)  # by the fork server, once for all children
 
 
 def options(way: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from worker.errors import ConfigurationError
 from worker.limits import (
     CAUGHT_UP,
     LONGEST_REST,
+    LONGEST_YIELD,
     Lag,
     Pause,
     Reading,
@@ -28,6 +29,7 @@ from worker.limits import (
     judge,
     objection,
     parse_size,
+    yielded,
 )
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -72,7 +74,7 @@ def test_what_holds_without_a_word_costs_nothing_and_needs_no_privilege() -> Non
     found = limits.prediction().throttle
     assert found.signals == (Signal.BLOCKED_SESSIONS,)
     assert not found.asked_for(Signal.BLOCKED_SESSIONS)
-    assert found.nice == 0
+    assert found.nice == "auto"
 
 
 def test_a_prediction_overrides_the_files_limits_key_by_key() -> None:
@@ -122,8 +124,10 @@ def test_the_configuration_that_is_shown_is_one_that_can_be_read_and_has_no_pass
         ({"max_unarchived_wal": True}, "throttle.max_unarchived_wal: expected a size"),
         ({"query": " ; "}, "throttle.query: expected SQL"),
         ({"between": "at night"}, "throttle.between: expected hours"),
-        ({"nice": -0.1}, "throttle.nice: "),
-        ({"nice": float("nan")}, "throttle.nice: "),
+        ({"nice": -0.1}, 'throttle.nice: expected "auto" or a number from 0 to 100'),
+        ({"nice": float("nan")}, "throttle.nice: expected"),
+        ({"nice": "very"}, "throttle.nice: expected"),
+        ({"nice": True}, "throttle.nice: expected"),
     ],
 )
 def test_mistakes_are_one_line_each(section: dict[str, Any], line: str) -> None:
@@ -202,6 +206,18 @@ def test_a_reason_repeats_while_its_figures_alone_change() -> None:
     assert said.repeats("query", "throttle.query: a")
     assert not said.repeats("query", "throttle.query: b")
     assert judge(LIMITS, QUIET, NOON).repeats(None, None)
+
+
+# --- others -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_rests_a_batchs_length_while_anybody_works_and_twice_that_at_most() -> None:
+    assert yielded([]) == 0.0
+    assert yielded([0.0, 0.0, 0.0]) == 0.0
+    assert yielded([1.0]) == 1.0
+    assert yielded([0.0, 1.0, 0.0, 0.0]) == 1.0
+    assert yielded([1.0, 2.0]) == 1.5
+    assert yielded([40.0, 30.0]) == LONGEST_YIELD == 2.0
 
 
 # --- replicas ---------------------------------------------------------------------------------------------

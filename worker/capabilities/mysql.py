@@ -13,7 +13,8 @@ from typing import Any
 
 import pymysql
 from pymysql.constants import CLIENT, FIELD_TYPE
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL
+from sqlalchemy import Connection as PooledConnection
 
 from worker import errors
 from worker.answers import OutputKind, OutputType
@@ -21,7 +22,7 @@ from worker.capabilities.alteration import Alteration, Lock
 from worker.capabilities.calling import Calling
 from worker.capabilities.counsel import Counsel
 from worker.capabilities.protocol import FoundType, bare_type, seconds
-from worker.capabilities.tls import password_argument, tls_arguments
+from worker.capabilities.tls import Connection, password_argument, tls_arguments
 from worker.conversion import clock
 from worker.names import literal
 
@@ -228,6 +229,10 @@ class MySQL:
             **tls_arguments(url.query),
         }
 
+    def connect(self, arguments: Mapping[str, Any]) -> Any | None:
+        """PyMySQL's, but quicker."""
+        return Connection(**arguments)
+
     def local_settings(self, settings: Mapping[str, str | int]) -> str:
         """MySQL has no SET LOCAL: what a transaction relies on is set at its beginning, all of it, each time."""
         lock = max(1, math.ceil(seconds(settings.get("lock_timeout", "50s"))))
@@ -240,7 +245,7 @@ class MySQL:
     def _statement_timeout(self, seconds: float) -> str:
         return f"max_execution_time = {round(seconds * 1000)}"
 
-    def interruption(self, connection: Connection) -> str | None:
+    def interruption(self, connection: PooledConnection) -> str | None:
         """`max_execution_time` holds for a SELECT alone, and for none that calls a function which changes something."""
         driver: pymysql.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         return f"KILL QUERY {driver.thread_id()}"  # type: ignore[no-untyped-call]
@@ -250,7 +255,7 @@ class MySQL:
         return sql
 
     @contextmanager
-    def binary_cursor(self, connection: Connection) -> Iterator[Any]:
+    def binary_cursor(self, connection: PooledConnection) -> Iterator[Any]:
         """PyMySQL has one protocol."""
         driver: pymysql.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         with driver.cursor() as cursor:
@@ -312,7 +317,7 @@ class MySQL:
             for field in fields
         )
 
-    def ends_walks(self, connection: Connection) -> bool:
+    def ends_walks(self, connection: PooledConnection) -> bool:
         """Ranges of an index end where they end."""
         return True
 
@@ -428,7 +433,7 @@ class MariaDB(MySQL):
     # wait in that moment finds a cycle, and is rolled back: one transaction in 100,000 was.
     steps_over = False
 
-    def interruption(self, connection: Connection) -> str | None:
+    def interruption(self, connection: PooledConnection) -> str | None:
         """`max_statement_time` holds for every statement."""
         return None
 

@@ -338,6 +338,10 @@ class PostgreSQL:
             "client_encoding": "utf8",  # in which `record_send` writes texts: a kept fingerprint has to last
         }
 
+    def connect(self, arguments: Mapping[str, Any]) -> Any | None:
+        """The driver's own does."""
+        return None
+
     def local_settings(self, settings: Mapping[str, str | int]) -> str:
         """SET LOCAL for the standing settings and these; names and values are rowscore's own, never a user's."""
         merged = {**self._ALWAYS, **settings}

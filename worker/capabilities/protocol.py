@@ -48,6 +48,9 @@ class Capabilities(Protocol):
             ConfigurationError: an option of the URL does not do.
         """
 
+    def connect(self, arguments: Mapping[str, Any]) -> Any | None:
+        """A connection of the driver's; None where its own `connect` makes it."""
+
     def local_settings(self, settings: Mapping[str, str | int]) -> str:
         """One script that makes settings for the current transaction only."""
 
