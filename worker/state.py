@@ -6,22 +6,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib import resources
-from io import StringIO
 from typing import Any
-
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 import sql
 from worker.capabilities import seconds
 from worker.database import Database, Transaction
 from worker.errors import LockTimeoutError, PrivilegeError, RefusedError
 from worker.materialisation import Materialisation
-from worker.migrations.resuming import Part, Parts
+from worker.migrations import HEAD, Part
 from worker.names import literal
 from worker.switches import Registered
 
@@ -90,8 +82,7 @@ def pending_migrations(transaction: Transaction) -> str:
     statements = sql.load(transaction.capabilities.dialect)
     own: Any = transaction.row(statements["find_own_schema"].render())
     current = transaction.value(statements["find_revision"].render()) if own.migrated else None
-    head = _scripts().get_current_head()
-    if current == head:
+    if current == HEAD:
         return ""
     if not own.schema_exists and not own.may_create_schema:
         raise PrivilegeError(
@@ -100,11 +91,11 @@ def pending_migrations(transaction: Transaction) -> str:
             f"TO {sql.quote(own.role, transaction.capabilities.dialect)}"
         )
     steps = "" if own.schema_exists else statements["create_own_schema"].show() + ";\n\n"
-    known = current is None or any(current == script.revision for script in _scripts().walk_revisions())
+    known = current is None or current in _revisions()
     remains = "drop_own_tables" in statements and own.remains and known
     if remains and (current is None or not _registered(transaction)):
-        return steps + _unfinished(transaction) + _offline(transaction, "base:head", command.upgrade)
-    return steps + _offline(transaction, f"{current or 'base'}:head", command.upgrade, _parts(transaction))
+        return steps + _unfinished(transaction) + _rendered(transaction, "base:head")
+    return steps + _rendered(transaction, f"{current or 'base'}:head", found=_parts(transaction))
 
 
 def _unfinished(transaction: Transaction) -> str:
@@ -136,7 +127,7 @@ def own_tables_removal(transaction: Transaction) -> str:
     if "drop_own_tables" in statements:
         return statements["drop_own_tables"].show()
     current = transaction.value(statements["find_revision"].render())
-    dropped = _offline(transaction, f"{current}:base", command.downgrade)
+    dropped = _rendered(transaction, f"{current}:base", down=True)
     last = [statements[name].show() for name in ("drop_revision_table", "drop_own_schema")]
     return ";\n".join([dropped, *last])
 
@@ -240,34 +231,16 @@ def _parts(transaction: Transaction) -> frozenset[Part]:
     return frozenset((row.table, row.kind, row.name) for row in found)
 
 
-def _config(output: StringIO) -> Config:
-    config = Config(output_buffer=output)
-    config.set_main_option("script_location", str(resources.files("worker.migrations")).replace("%", "%%"))
-    return config
+def _rendered(
+    transaction: Transaction, span: str, *, down: bool = False, found: frozenset[Part] = frozenset()
+) -> str:
+    from worker.migrations.rendering import render
 
-
-@cache
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config(StringIO()))
-
-
-def _offline(transaction: Transaction, revisions: str, run: Any, found: frozenset[Part] = frozenset()) -> str:
-    """Alembic's own rendering of the migrations between two revisions, without what is done already."""
     capabilities = transaction.capabilities
-    try:
-        return _rendered(capabilities.dialect, capabilities.own_schema, revisions, run, found)
-    except CommandError as error:
-        raise RefusedError(
-            f"rowscore's own tables are not of this version ({error}); use the rowscore that made them"
-        ) from error
+    return render(capabilities.dialect, capabilities.own_schema, PREFIX, span, down=down, found=found)
 
 
-@cache
-def _rendered(dialect: str, schema: str | None, revisions: str, run: Any, found: frozenset[Part]) -> str:
-    """The same; 30 ms the first time."""
-    output = StringIO()
-    config = _config(output)
-    prefix = "" if schema else PREFIX
-    config.attributes.update(dialect=dialect, schema=schema, prefix=prefix, parts=Parts(found))
-    run(config, revisions, sql=True)
-    return output.getvalue().strip().rstrip(";")
+def _revisions() -> tuple[str, ...]:
+    from worker.migrations.rendering import revisions
+
+    return revisions()

@@ -71,7 +71,7 @@ def test_death_at_each_statement(
         assert code == 0
         usual = calls(application)
         check(application)
-        step = 7 if is_postgresql(application) else 13  # one in so many, others for each way and moment
+        step = 11 if is_postgresql(application) else 19  # one in so many, others for each way and moment
         first = 15 + 2 * WAYS.index(way) + 3 * (moment == "after")  # before that a table is only looked up
         deaths = 0
         for fatal in range(first, statements, step):

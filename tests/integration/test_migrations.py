@@ -6,7 +6,6 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.script import ScriptDirectory
 
 import sql
@@ -14,6 +13,8 @@ from tests.conftest import Connect
 from tests.support.databases import INNODB, Session, one, only, own
 from worker import state
 from worker.database import Database, Transaction
+from worker.migrations import HEAD
+from worker.migrations.rendering import revisions
 
 CONFORMANCE = True
 STATUSES = ["running", "finished", "cancelled"]
@@ -22,22 +23,26 @@ REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions(
 STEPS = ["base", *REVISIONS[:-1]]
 
 
-def migrated(database: Database, revisions: str, run: Any) -> None:
+def test_the_newest_is_known_without_alembic() -> None:
+    assert REVISIONS[-1] == HEAD == revisions()[0]
+
+
+def migrated(database: Database, span: str, *, down: bool = False) -> None:
     """Between two revisions, as `apply` does it."""
     with database.transaction() as transaction:
-        if revisions.startswith("base") and transaction.capabilities.own_schema:
+        if span.startswith("base") and transaction.capabilities.own_schema:
             transaction.script("CREATE SCHEMA IF NOT EXISTS rowscore")
-        transaction.script(rendered(transaction, revisions, run))
+        transaction.script(rendered(transaction, span, down=down))
 
 
-def rendered(transaction: Transaction, revisions: str, run: Any) -> str:
+def rendered(transaction: Transaction, span: str, *, down: bool = False) -> str:
     """The SQL between two revisions, without what is done already."""
-    return state._offline(transaction, revisions, run, state._parts(transaction))
+    return state._rendered(transaction, span, down=down, found=state._parts(transaction))
 
 
 def test_runs_outlive_an_upgrade_and_one_is_live_paused_or_not(database: Database, connect: Connect) -> None:
     application = connect()
-    migrated(database, "base:0002", command.upgrade)
+    migrated(database, "base:0002")
     add_prediction(application)
     runs = own(application, "run")
     for status in STATUSES:
@@ -52,7 +57,7 @@ def test_runs_outlive_an_upgrade_and_one_is_live_paused_or_not(database: Databas
     with pytest.raises(Exception, match=r"run_live|[Dd]uplicate"):
         application.execute(f"INSERT INTO {runs} (prediction, kind) VALUES ('churn', 'backfill')")
     application.execute(f"INSERT INTO {runs} (prediction, kind) VALUES ('churn', 'drain')")
-    migrated(database, f"{REVISIONS[-1]}:0002", command.downgrade)
+    migrated(database, f"{REVISIONS[-1]}:0002", down=True)
     assert one(application, f"SELECT count(*) FROM {runs} WHERE status = 'cancelled'") == 2
     application.execute(f"INSERT INTO {runs} (prediction, kind) VALUES ('churn', 'backfill')")
     assert state.migrate(database)
@@ -90,7 +95,7 @@ def stand_at(database: Database, connection: Session, revision: str) -> None:
     """Rowscore's own tables as that revision leaves them, with a prediction and a run where it has tables for them."""
     connection.execute(sql.load("mysql")["drop_own_tables"].show())
     if revision != "base":
-        migrated(database, f"base:{revision}", command.upgrade)
+        migrated(database, f"base:{revision}")
         add_prediction(connection)
         connection.execute("INSERT INTO rowscore_run (prediction, kind) VALUES ('churn', 'backfill')")
 
@@ -105,7 +110,7 @@ def test_a_migration_that_dies_after_any_statement_is_finished_by_the_next_one(
     clean = shape(application)
     stand_at(database, application, step)
     with database.transaction() as transaction:
-        text = rendered(transaction, f"{step}:{REVISIONS[STEPS.index(step)]}", command.upgrade)
+        text = rendered(transaction, f"{step}:{REVISIONS[STEPS.index(step)]}")
     statements = text.split(";\n")
     assert len(statements) > 1, "what it makes, and its number"
     for count in range(len(statements) + 1):

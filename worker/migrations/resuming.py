@@ -12,7 +12,7 @@ from typing import Any
 from alembic.ddl.mysql import MySQLImpl
 from sqlalchemy import Index, Table
 
-Part = tuple[str, str, str]
+from worker.migrations import Part
 
 
 class Parts:

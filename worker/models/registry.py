@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from worker import config
 from worker.errors import ConfigurationError
-from worker.models.http import HttpEndpoint
 from worker.models.protocol import Model
-from worker.models.python import PythonFunction
 
 
 def open_model(
@@ -21,7 +19,11 @@ def open_model(
             sql).
     """
     if isinstance(settings, config.HttpModel):
+        from worker.models.http import HttpEndpoint
+
         return HttpEndpoint(settings, concurrency=concurrency, where=where)
     if isinstance(settings, config.PythonModel):
+        from worker.models.python import PythonFunction
+
         return PythonFunction(settings, outputs, where=where)
     raise ConfigurationError(f"{where}: a model of kind sql is called by the database, not by the worker")
