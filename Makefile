@@ -24,7 +24,7 @@ demo: $(VENV)/.demo  ## All of it on this machine in about a minute, no server n
 	@$(RUN) -m worker.cli demo $(ARGS)
 
 test: check  ## Everything that is checked before a change is merged: make check, then all tests
-	$(RUN) -m pytest -n 2 --durations=10 $(ARGS)
+	$(RUN) -m pytest -n 3 --durations=10 $(ARGS)
 
 test-postgresql-16: $(VENV)/.dev  ## The integration tests on an older server, which comes from a wheel, too
 	ROWSCORE_TEST_POSTGRESQL=16 $(RUN) -m pytest -n 2 tests/integration $(ARGS)

@@ -186,6 +186,7 @@ class Process:
         self._terminal = terminal
         self._advice = advice
         self._offset = 0
+        self._asked = False
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -230,12 +231,17 @@ class Process:
         self.record.unlink(missing_ok=True)
         return status
 
+    def ask_to_end(self) -> None:
+        """Sends it its signal, once, and does not wait: several processes end side by side."""
+        if self._popen is not None and self.alive and not self._asked:
+            self._asked = True
+            self._popen.send_signal(self._signal)
+
     def stop(self) -> int | None:
         """Asks it to end and kills it after `grace` seconds; the exit status, None if never started."""
         if self._popen is None:
             return None
-        if self.alive:
-            self._popen.send_signal(self._signal)
+        self.ask_to_end()
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(self.grace)
         kill_group(self._popen.pid, leader_runs=self.alive)
@@ -259,6 +265,7 @@ class Process:
     def _spawn(self) -> None:
         with self.log.open("ab") as log:
             self._offset = log.tell()
+            self._asked = False
             try:
                 self._popen = subprocess.Popen(
                     self.command,

@@ -67,6 +67,7 @@ class Scene:
         self.endpoint = EndpointServer(self.folder)
         self.flower_url = ""
         self._stack = ExitStack()
+        self._programs: list[Process] = []
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,8 @@ class Scene:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for program in self._programs:
+            program.ask_to_end()
         self._stack.close()
 
     def start_servers(self) -> None:
@@ -156,6 +159,7 @@ class Scene:
     def _run(self, process: Process) -> Process:
         process.start()
         self._stack.push(process)
+        self._programs.append(process)
         return process
 
 
