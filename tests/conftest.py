@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +32,8 @@ _SERVER_SETTINGS = {
     "shared_buffers": "128MB",
     "deadlock_timeout": "200ms",
 }
+_MEMORY = "/dev/shm"  # on Linux; Docker gives 64 MB
+_ROOM = 6 << 30  # bytes
 _numbers = itertools.count(1)
 
 Connect = Callable[..., Any]  # a psycopg connection, or what speaks like one
@@ -73,8 +77,22 @@ def administrator(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]
 
 
 def pytest_configure() -> None:
-    """Ctrl-C counts, in the commands that tests start as well: a shell's background jobs begin with it ignored."""
+    """Temporary files in memory, and Ctrl-C counts."""
+    if "TMPDIR" not in os.environ and _has_room():
+        os.environ["TMPDIR"] = tempfile.tempdir = _MEMORY
+    # In the commands that tests start as well: a shell's background jobs begin with it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _has_room() -> bool:
+    """Whether there is a file system in memory that holds the servers of some test processes.
+
+    A thousand databases come and go, each of hundreds of files: the suite takes a third less time there.
+    """
+    try:
+        return shutil.disk_usage(_MEMORY).free >= _ROOM and os.access(_MEMORY, os.W_OK)
+    except OSError:
+        return False
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
