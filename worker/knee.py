@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 
-ENOUGH = 0.95
-"""The knee is the smallest size that reaches so much of the best rows a second."""
+ENOUGH = 0.97
+"""The knee is the smallest size that reaches so much of the best rows a second. At 0.95 a drain reached 0.948 of the
+best one: each claim has costs of its own there."""
 
 TRIALS = 2
 """Of each size that is tried and not refused, so that it gets two calls at least."""

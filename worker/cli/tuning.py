@@ -79,7 +79,7 @@ def tune(
     """Find the batch size that a model is quickest with, on real rows.
 
     It calls the model, which may cost money: --max-calls is a cap on all calls together. Predictions
-    are not written, and no row is locked. The size that it names is the smallest one that reaches 95 %
+    are not written, and no row is locked. The size that it names is the smallest one that reaches 97 %
     of the most rows a second, within timeout, payload limit and max_lock_time. Exit status 1 when
     nothing was answered.
 
