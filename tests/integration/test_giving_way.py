@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from tests.support.accounts import Account
 from tests.support.databases import Session, is_postgresql, one, session
 from tests.support.deadlines import eventually
 from tests.support.predictions import add_items, applied, configuration, make_items, opened
-from tests.support.throttling import look_anew
+from tests.support.throttling import Stop, look_anew
 from worker import backfill
 from worker.batch import BatchResult
 from worker.database import Database
@@ -118,18 +117,6 @@ def test_a_role_that_may_not_see_what_others_do_sees_that_they_work(
             if is_postgresql(application):
                 eventually(lambda: others() == 1, "the application works")
             assert others() is not None
-
-
-class Stop(threading.Event):
-    """An event that notes for how long it is waited for, and lets nobody wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.waits.append(timeout or 0.0)
-        return self.is_set()
 
 
 def test_a_backfill_rests_for_an_application_that_works_and_a_drain_does_not(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,7 +25,7 @@ from tests.support.predictions import (
     opened,
     states,
 )
-from tests.support.throttling import gated, held, leases, limited, look_anew, record, scores
+from tests.support.throttling import Stop, gated, held, leases, limited, look_anew, record, scores
 from worker import backfill, throttle
 from worker.batch import BatchResult
 from worker.database import Database
@@ -217,18 +216,6 @@ def test_a_backfill_waits_and_says_why(database_url: str, application: Session) 
         summary = backfill.work(engine, None, run, lambda *_: None, lift)
     assert (summary.scored, summary.empty, summary.throttled) == (30, True, False)
     assert waits == ["throttled: throttle.query: not now"]
-
-
-class Stop(threading.Event):
-    """An event that notes for how long it is waited for, and lets nobody wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.waits.append(timeout or 0.0)
-        return self.is_set()
 
 
 def test_a_nice_worker_rests_for_its_share_and_takes_nothing_ahead(

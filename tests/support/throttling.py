@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,18 @@ from worker.drain import Summary
 from worker.engine import Engine
 
 PYTHON = {"python": "tests:none"}
+
+
+class Stop(threading.Event):
+    """An event that notes for how long it is waited for, and lets nobody wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        return self.is_set()
 
 
 def gated(connection: Session) -> Session:
