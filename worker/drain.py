@@ -218,7 +218,7 @@ class Drain:
 
     def _throttled(self) -> str | None:
         """Why no further window is to be taken now; what was taken ahead is handed back, and nobody pays for it."""
-        verdict = self.watch.check(self.m)
+        verdict = self.watch.check(self.m, self.kind)
         if verdict.signal is None:
             return None
         if not self.kind.once:

@@ -276,8 +276,10 @@ class Watch:
         self._others: deque[float] = deque(maxlen=OTHERS_FOR)
         self._yields = False
 
-    def check(self, m: Materialisation) -> Verdict:
+    def check(self, m: Materialisation, kind: RunKind = RunKind.DRAIN) -> Verdict:
         """Whether the prediction's work may go on, as of a second ago at most; what changes is recorded.
+
+        Only for a run that rests for other sessions (see `rest`) are these asked for.
 
         Raises:
             NotAppliedError: rowscore's own tables are older than this rowscore.
@@ -286,7 +288,7 @@ class Watch:
         with self._lock:
             now = time.monotonic()
             if self._looked is None or now - self._looked >= LOOK_AGAIN:
-                self._verdict = self._look(m)
+                self._verdict = self._look(m, kind)
                 self._looked = time.monotonic()
             return self._verdict
 
@@ -304,14 +306,15 @@ class Watch:
         """A drain ends for what holds the work up; another one will look again."""
         _change(self.database, "note_look", name)
 
-    def _look(self, m: Materialisation) -> Verdict:
+    def _look(self, m: Materialisation, kind: RunKind) -> Verdict:
         standing = read_standing(self.database, m.name)
         readings: dict[Signal, Reading] = {}
         verdict = judge(self.signals.limits, readings, self._clock(), standing.pause)
         if verdict.signal is None:  # else nobody asks the servers anything, all night long
             readings = self.signals.read(m)
             verdict = judge(self.signals.limits, readings, self._clock())
-            self._look_around(m.name)
+            if kind.once and self.signals.limits.nice == "auto":
+                self._look_around(m.name)
         self._warn(m.name, verdict, readings)
         if not verdict.repeats(standing.signal, standing.reason):
             self._record(m.name, verdict)
@@ -323,8 +326,6 @@ class Watch:
 
     def _look_around(self, name: str) -> None:
         """How busy others are, who are given way to; said once, when it begins."""
-        if self.signals.limits.nice != "auto":
-            return
         others = self.signals.others()
         if others is not None:
             self._others.append(others)

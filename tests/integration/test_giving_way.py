@@ -146,8 +146,11 @@ def test_a_backfill_rests_for_an_application_that_works_and_a_drain_does_not(
         def told(_: Summary, result: BatchResult) -> None:
             seconds.append(result.database_seconds)
 
+        watch._others.clear()
+        look_anew(engine)
         Drain(engine, seconds=60.0, progress=told).run()
         assert seconds
+        assert not watch._others, "nobody was asked"
         assert not set(engine.stop.waits) & set(seconds)
 
 
@@ -159,13 +162,13 @@ def test_it_goes_on_at_full_speed_when_the_application_is_done(
         watch, m = watch_of(engine), engine.materialisation(engine.prediction())
         with an_application_computes(application, account):
             eventually(lambda: watch.signals.others() == 1, "the application works")
-            watch.check(m)
+            watch.check(m, RunKind.RESCORE)
             assert watch.rest(RunKind.RESCORE) == 1.0
         eventually(lambda: watch.signals.others() == 0, "nobody works")
         rests = []
         for _ in range(OTHERS_FOR):
             look_anew(engine)
-            watch.check(m)
+            watch.check(m, RunKind.RESCORE)
             rests.append(watch.rest(RunKind.RESCORE))
         assert rests == [1.0] * (OTHERS_FOR - 1) + [0.0]
 
@@ -177,6 +180,6 @@ def test_a_file_that_says_how_nice_asks_nobody(database_url: str, nice: float) -
         applied(engine)
         watch = watch_of(engine)
         watch._others.append(LONGEST_YIELD)
-        watch.check(engine.materialisation(engine.prediction()))
+        watch.check(engine.materialisation(engine.prediction()), RunKind.BACKFILL)
         assert len(watch._others) == 1
         assert watch.rest(RunKind.BACKFILL) == watch.rest(RunKind.DRAIN) == nice
