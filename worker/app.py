@@ -12,8 +12,9 @@ from celery import Celery, signals
 
 from schedules.beat import beat_schedule
 from worker.broker import broker_options, broker_url
-from worker.config import Configuration, HttpModel, Prediction
+from worker.config import Configuration, Prediction
 from worker.engine import Engine
+from worker.kinds.base import ServiceModel
 from worker.shutdown import Shutdown
 from worker.stdlog import adopt_standard_logs
 
@@ -123,6 +124,6 @@ def settings(configuration: Configuration) -> dict[str, Any]:
 def _longest_run(prediction: Prediction) -> float:
     """Seconds that a drain may take at most: its budget, and the batch that was begun at the end of it."""
     batch = _MARGIN
-    if isinstance(prediction.model, HttpModel):
+    if isinstance(prediction.model, ServiceModel):
         batch += prediction.model.timeout.total_seconds() * prediction.model.attempts
     return prediction.max_run_time.total_seconds() + batch

@@ -15,8 +15,10 @@ from typing import Any
 
 import sql
 from worker.capabilities import capabilities_of
-from worker.config import BedrockModel, ComprehendSentiment, Input, SageMakerEndpoint, SqlModel
+from worker.config import Input
 from worker.function import ANSWER_SUFFIX, TOGETHER, address_of
+from worker.kinds.aurora import BedrockInvocation, ComprehendSentiment, SageMakerEndpoint
+from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation
 from worker.names import LONGEST, Mark, Role, digest, fitted, literal
 
@@ -126,7 +128,7 @@ class _Generator:
             return self._sagemaker()
         if isinstance(self._service, ComprehendSentiment):
             return (self._function("create_comprehend", needs="aws_comprehend.detect_sentiment"),)
-        if isinstance(self._service, BedrockModel):
+        if isinstance(self._service, BedrockInvocation):
             return self._bedrock()
         return (
             self._function(
@@ -153,7 +155,7 @@ class _Generator:
         if "create_bedrock_caller" not in self._statements:
             request = self._request()
             return (self._function("create_bedrock", needs="aws_bedrock.invoke_model", request=request),)
-        assert isinstance(self._service, BedrockModel)  # noqa: S101  for mypy
+        assert isinstance(self._service, BedrockInvocation)  # noqa: S101  for mypy
         timeout = self._service.timeout
         limit = round(timeout.total_seconds() * 1000) if timeout else None
         if self._service.request is None and self._service.answer is None:
@@ -211,7 +213,7 @@ class _Generator:
         if function is not None and function.fields:
             return function.returns
         output = self._m.outputs[0]
-        document = document or isinstance(self._service, BedrockModel)
+        document = document or isinstance(self._service, BedrockInvocation)
         return self._capabilities.answer_type(output.kind.name, output.cast_type, document=document) or ""
 
     def _answer_type(self) -> ServiceObject:

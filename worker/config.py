@@ -7,16 +7,12 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
     Field,
     PrivateAttr,
     ValidationError,
@@ -25,20 +21,18 @@ from pydantic import (
 )
 
 from worker.errors import ConfigurationError
+from worker.kinds import KINDS, ModelSection
+from worker.kinds.aurora import SERVICES
+from worker.kinds.sql import SqlModel
 from worker.limits import Throttle
 from worker.options import Budget, parse_budget
-from worker.sections import Count, Duration
-from worker.sections import Section as _Section
+from worker.secret import resolve_secret
+from worker.sections import Count, Duration, Identifier, Section, TableName, checked_identifier
 from worker.states import RunKind
 
 SHORTEST_AGE = timedelta(hours=1)
 DEFAULT_FILE = "rowscore.toml"
 FILE_VARIABLE = "ROWSCORE_CONFIG"
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_IDENTIFIER_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
-_UNDECIDING = (  # keys of a model that decide no value
-    "timeout", "headers", "attempts", "max_bytes", "mode", "cost_per_call", "cost_per_row",
-)  # fmt: skip
 # SQL that reads the clock or a die: a fingerprint of it would be another one each time.
 _UNSTEADY = re.compile(
     r"\b(?:current_(?:date|time|timestamp)|local(?:time|timestamp)|utc_(?:date|time|timestamp)|"
@@ -50,55 +44,9 @@ VERIFY_EVERY = timedelta(days=1)
 LONGEST_NAME = 40  # characters of a prediction's
 SHADOW_SUFFIX = "_shadow"  # of its name, and of the columns that it has beside the live one's
 _OF_A_MODEL = ("max_rows_per_batch", "concurrency", "daily_budget")  # what changes places with a model
-_PLANNED_KINDS = ("sagemaker", "comprehend", "bedrock", "openai", "onnx")
 
 
-def split_name(text: str) -> tuple[str | None, str]:
-    """`schema.table`, `table` or `"My Schema"."My Table"` as (schema or None, table)."""
-    parts = [(quoted or bare).replace('""', '"') for quoted, bare in _IDENTIFIER_PART.findall(text)]
-    rebuilt = ".".join(match.group(0) for match in _IDENTIFIER_PART.finditer(text))
-    if rebuilt != text or len(parts) not in (1, 2) or not all(part.strip() for part in parts):
-        raise ValueError(f'expected table, schema.table or "Schema"."Table", not {text!r}')
-    return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
-
-
-def resolve_secret(text: str, where: str, environ: Mapping[str, str] | None = None) -> str:
-    """The value behind `$NAME` (an environment variable) or `file:/path`; other text stands for itself."""
-    values = os.environ if environ is None else environ
-    if text.startswith("file:"):
-        try:
-            return Path(text.removeprefix("file:")).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigurationError(f"{where}: cannot read {text}: {error.strerror}") from error
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if name not in values:
-            raise ConfigurationError(f"{where}: the environment variable {name} is not set")
-        return values[name]
-
-    return _VARIABLE.sub(value, text) if text.startswith("$") or " $" in text else text
-
-
-def _checked_name(text: str) -> str:
-    split_name(text)
-    return text
-
-
-def _checked_identifier(text: str) -> str:
-    if not text or "\x00" in text:
-        raise ValueError("expected a column name")
-    if len(text.encode()) > 63:
-        raise ValueError(f"{text!r} is longer than the 63 bytes of an identifier")
-    return text
-
-
-TableName = Annotated[str, AfterValidator(_checked_name)]
-Identifier = Annotated[str, AfterValidator(_checked_identifier)]
-Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Input(_Section):
+class Input(Section):
     """One input of the model: a column (with an optional default for NULL), or a named SQL expression."""
 
     name: str
@@ -120,225 +68,31 @@ class Input(_Section):
         raise ValueError("expected a column name or a table")
 
 
-class Version(_Section):
+class Version(Section):
     """The model version asked for, and the column that stamps each scored row with it."""
 
     column: Identifier
     value: str
 
 
-def _checked_request(text: str) -> str:
-    """A JSON document whose texts may hold `{input}`, as Python's format strings do; `{{` stands for a brace."""
-    try:
-        document = json.loads(text)
-        placeholders(document)
-    except ValueError as error:
-        raise ValueError(
-            f'expected JSON with {{input}} in its texts, such as \'{{"inputText": "{{text}}"}}\': {error}'
-        ) from error
-    return text
-
-
-def placeholders(document: Any) -> set[str]:
-    """The inputs that the texts of a JSON document name.
-
-    Raises:
-        ValueError: a brace stands alone, or holds more than a name.
-    """
-    if isinstance(document, dict):
-        return set().union(*map(placeholders, document.values()))
-    if isinstance(document, list):
-        return set().union(*map(placeholders, document))
-    if not isinstance(document, str):
-        return set()
-    found = [part[1:] for part in Formatter().parse(document) if part[1] is not None]
-    if any(not name or form or conversion for name, form, conversion in found):
-        raise ValueError(f"{document!r} has braces with more or less in them than an input's name")
-    return {str(name) for name, _, _ in found}
-
-
-def _service_name(pattern: str, example: str) -> AfterValidator:
-    def checked(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"expected a name such as {example!r}, not {text!r}")
-        return text
-
-    return AfterValidator(checked)
-
-
-ModelId = Annotated[str, _service_name(r"[\w.:/-]{1,2048}", "amazon.titan-embed-text-v2:0")]
-Request = Annotated[str, AfterValidator(_checked_request)]
-MediaType = Annotated[str, _service_name(r"[\w.+-]+/[\w.+-]+", "application/json")]
-
-
-class SageMakerEndpoint(_Section):
-    """An endpoint of Amazon SageMaker that takes and gives text/csv, called by Aurora itself in batches."""
-
-    sagemaker: Annotated[
-        str, _service_name(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}", "churn-endpoint")
-    ]  # as SageMaker restricts it
-
-
-class ComprehendSentiment(_Section):
-    """Amazon Comprehend's sentiment of a text, its confidence, or both; called by Aurora itself in batches."""
-
-    comprehend: tuple[Literal["sentiment", "confidence"], ...] = Field(min_length=1, max_length=2)
-    language: Annotated[str, _service_name(r"[a-z]{2,3}(-[A-Z]{2})?", "en")] = "en"
-
-    @field_validator("comprehend", mode="before")
-    @classmethod
-    def _one_answer(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("comprehend")
-    @classmethod
-    def _in_its_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(value) == 2 and value != ("sentiment", "confidence"):
-            raise ValueError('expected "sentiment", "confidence", or ["sentiment", "confidence"], its order')
-        return value
-
-
-class BedrockModel(_Section):
-    """A foundation model of Amazon Bedrock, called by Aurora itself for one row at a time.
-
-    Without `request` the one input is the request's body; without `answer` the reply's body is the answer.
-    """
-
-    bedrock: ModelId
-    request: Request | None = None
-    answer: str | None = None
-    content_type: MediaType = "application/json"
-    accept: MediaType = "application/json"
-    timeout: Duration | None = None
-
-    @field_validator("answer")
-    @classmethod
-    def _is_path(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"\w+(\.\w+)*", value):
-            raise ValueError(f'expected the way to it, such as "content.0.text", not {value!r}')
-        return value
-
-
-class BedrockEmbeddings(_Section):
-    """An embeddings model of Amazon Bedrock, called by Aurora PostgreSQL itself; `answer` is the key of the numbers."""
-
-    embeddings: ModelId
-    request: Request | None = None
-    answer: Annotated[str, _service_name(r"\w+", "embedding")] = "embedding"
-    content_type: MediaType = "application/json"
-
-
-AuroraService = SageMakerEndpoint | ComprehendSentiment | BedrockModel | BedrockEmbeddings
-_SERVICES: dict[str, type[AuroraService]] = {
-    "sagemaker": SageMakerEndpoint,
-    "comprehend": ComprehendSentiment,
-    "bedrock": BedrockModel,
-    "embeddings": BedrockEmbeddings,
-}
-
-
-def _service_of_kind(value: Any) -> Any:
-    """The section `aurora` as the class of the one service that it names."""
-    named = [service for service in _SERVICES if service in value] if isinstance(value, dict) else []
-    if isinstance(value, BaseModel):
-        return value
-    if len(named) != 1:
-        raise ValueError(
-            f'expected one of {", ".join(_SERVICES)}, such as {{ sagemaker = "churn-endpoint" }}'
-        )
-    return _SERVICES[named[0]].model_validate(value)
-
-
-class _Model(_Section):
-    """What any kind of model may say: what it costs, in whatever currency; `rowscore tune` adds it up."""
-
-    cost_per_call: Cost | None = None
-    cost_per_row: Cost | None = None
-
-    @property
-    def priced(self) -> bool:
-        """Whether anybody knows what it costs."""
-        return self.cost_per_call is not None or self.cost_per_row is not None
-
-
-class SqlModel(_Model):
-    """A function of the database, called with the inputs in order: inside the UPDATE, or by an unlocked SELECT.
-
-    With `aurora` it is a function that calls a service of AWS, which `apply` makes on Aurora.
-    """
-
-    kind: Literal["sql"] = Field("sql", exclude=True)
-    sql: TableName
-    mode: Literal["update", "select"] = "update"
-    aurora: Annotated[AuroraService, BeforeValidator(_service_of_kind)] | None = None
-
-
-class HttpModel(_Model):
-    """An endpoint that takes text/csv, one row a line, and answers one line a row (SageMaker's container contract)."""
-
-    kind: Literal["http"] = Field("http", exclude=True)
-    http: str
-    timeout: Duration = timedelta(seconds=30)
-    headers: dict[str, str] = Field(default_factory=dict)
-    max_bytes: Count = 6_000_000
-    attempts: Count = 3
-
-    @field_validator("http")
-    @classmethod
-    def _is_url(cls, value: str) -> str:
-        if not re.match(r"https?://[^/\s]+|\$\w+", value):
-            raise ValueError(f"expected http:// or https://, not {value!r}")
-        return value
-
-
-class PythonModel(_Model):
-    """A Python callable, named `package.module:function`, that takes a `worker.models.protocol.Batch`."""
-
-    kind: Literal["python"] = Field("python", exclude=True)
-    python: str
-
-    @field_validator("python")
-    @classmethod
-    def _is_import_path(cls, value: str) -> str:
-        if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", value):
-            raise ValueError(f'expected "package.module:function", not {value!r}')
-        return value
-
-
-ModelKind = SqlModel | HttpModel | PythonModel
-_KINDS: dict[str, type[ModelKind]] = {"sql": SqlModel, "http": HttpModel, "python": PythonModel}
-
-
-def _model_of_kind(value: Any) -> Any:
-    """The model section as the class of the one kind that it names."""
-    if not isinstance(value, dict):
-        return value
-    named = [kind for kind in (*_KINDS, *_PLANNED_KINDS) if kind in value]
-    if len(named) != 1:
-        raise ValueError(f'expected one kind of model ({", ".join(_KINDS)}), such as {{ sql = "predict" }}')
-    if named[0] in _PLANNED_KINDS:
-        raise ValueError(f"models of kind {named[0]} are not available yet; use {', '.join(_KINDS)}")
-    return _KINDS[named[0]].model_validate(value)
-
-
-class Shadow(_Section):
+class Shadow(Section):
     """What a second model that is tried beside the live one has of its own; all else is the live one's."""
 
-    model: Annotated[ModelKind, BeforeValidator(_model_of_kind)]
+    model: ModelSection
     version: str | None = None
     max_rows_per_batch: Count | None = None
     concurrency: Annotated[int, Field(ge=1, le=64, strict=True)] | None = None
     daily_budget: str | None = None
 
 
-class Prediction(_Section):
+class Prediction(Section):
     """One `[predictions.<name>]` table: which rows, which inputs, which model, which outputs, and how to run it."""
 
     name: str
     table: TableName
     inputs: tuple[Input, ...] = Field(min_length=1)
     outputs: dict[Identifier, str] = Field(min_length=1)
-    model: Annotated[ModelKind, BeforeValidator(_model_of_kind)]
+    model: ModelSection
     database: str | None = None
     key: tuple[Identifier, ...] | None = None
     every: Duration = timedelta(seconds=30)
@@ -429,8 +183,7 @@ class Prediction(_Section):
         _check_fingerprint(self)
         if self.live and not isinstance(self.model, SqlModel):
             raise ValueError("live = true needs a model of kind sql: the view itself calls it")
-        if isinstance(self.model, SqlModel) and self.model.aurora is not None:
-            _check_service(self.model.aurora, names, len(self.outputs))
+        self.model.check(names, self.outputs)
 
     @property
     def shadow_of(self) -> str | None:
@@ -494,11 +247,6 @@ class Prediction(_Section):
     @property
     def definition(self) -> dict[str, Any]:
         """What decides which value lands in which column: workers that disagree on it must not share rows."""
-        model = self.model.model_dump(mode="json")
-        for how in _UNDECIDING:
-            model.pop(how, None)
-        if model.get("aurora", ...) is None:  # as it was before there was such a key
-            del model["aurora"]
         return {
             "table": self.table,
             "key": self.key,
@@ -511,7 +259,7 @@ class Prediction(_Section):
                 self.version.column if self.version else None,
                 *([self.fingerprint_column] if self.fingerprint_column else []),
             ],
-            "model": model,
+            "model": self.model.definition,
         }
 
     @property
@@ -547,34 +295,6 @@ def _check_fingerprint(prediction: Prediction) -> None:
             )
 
 
-def _check_service(service: AuroraService, inputs: list[str], outputs: int) -> None:
-    """That the service can take these inputs and give so many outputs."""
-    where = "model.aurora"
-    if isinstance(service, SageMakerEndpoint):
-        if "max_rows_per_batch" in inputs:
-            raise ValueError(
-                f"{where}: the function has an argument max_rows_per_batch; name that input otherwise"
-            )
-        return
-    if isinstance(service, ComprehendSentiment):
-        if len(inputs) != 1:
-            raise ValueError(f"{where}: Comprehend reads one text and {len(inputs)} inputs are configured")
-        if outputs != len(service.comprehend):
-            named = " and ".join(service.comprehend)
-            raise ValueError(f"{where}: comprehend gives {named}, and {outputs} outputs are configured")
-        return
-    if outputs != 1:
-        raise ValueError(f"{where}: Bedrock gives one answer and {outputs} outputs are configured")
-    if service.request is None and len(inputs) != 1:
-        raise ValueError(
-            f"{where}: without `request` the one input is the request, and {len(inputs)} are configured"
-        )
-    if service.request is not None and (unknown := placeholders(json.loads(service.request)) - set(inputs)):
-        raise ValueError(
-            f"{where}.request: there is no input {sorted(unknown)[0]!r}; it has {', '.join(inputs)}"
-        )
-
-
 def shadow_of(live: Prediction) -> Prediction:
     """The shadow that a prediction asks for, as a prediction of its own: over the same rows, into other columns.
 
@@ -601,7 +321,7 @@ def shadow_of(live: Prediction) -> Prediction:
         version = Version(column=live.version.column + SHADOW_SUFFIX, value=own.version)
     try:
         outputs = {
-            _checked_identifier(f"{column}{SHADOW_SUFFIX}"): kind for column, kind in live.outputs.items()
+            checked_identifier(f"{column}{SHADOW_SUFFIX}"): kind for column, kind in live.outputs.items()
         }
         shadow = live.model_copy(
             update={
@@ -657,7 +377,7 @@ def _suffixed(table: str, suffix: str) -> str:
     return f'{table[:-1]}{suffix}"' if table.endswith('"') else table + suffix
 
 
-class Configuration(_Section):
+class Configuration(Section):
     """The whole file. Databases and the broker are kept as written; `database_url` and `broker_url` resolve them."""
 
     path: str
@@ -798,7 +518,7 @@ def _telling(details: Sequence[Any]) -> list[Any]:
 
 def _line(path: str, detail: Any) -> str:
     """One of pydantic's findings as one line: file, key, what was expected."""
-    skipped = {kind.__name__ for kind in (*_KINDS.values(), *_SERVICES.values())}
+    skipped = {kind.__name__ for kind in (*KINDS.values(), *SERVICES.values())}
     skipped |= {"str", "literal[False]", "function-after", "[key]"}
     parts = [
         str(part)

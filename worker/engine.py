@@ -6,8 +6,9 @@ import os
 import socket
 import threading
 
-from worker.config import Configuration, Prediction, SqlModel
+from worker.config import Configuration, Prediction
 from worker.database import Database
+from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation, resolve
 from worker.models.protocol import Model
 from worker.models.registry import open_model

@@ -14,9 +14,10 @@ import sql
 from worker import accesses
 from worker.batch import DEFAULT_ROWS_PER_CALL
 from worker.batching import Batching, BatchSettings, judge_batching, service_of
-from worker.config import HttpModel, SqlModel
 from worker.database import Database, Transaction
 from worker.errors import NotAppliedError
+from worker.kinds.base import ServiceModel
+from worker.kinds.sql import SqlModel
 from worker.leases import Window, bind_key
 from worker.materialisation import Materialisation
 from worker.names import index_name
@@ -233,7 +234,7 @@ class _Explainer:
         most = min(learned or limit, limit) if limit else learned or DEFAULT_ROWS_PER_CALL
         calls = min(prediction.concurrency, -(-self._rows_per_claim // most))
         text = f"up to {most:,} rows a call, {calls} at once, for {self._rows_per_claim:,} rows a batch"
-        if isinstance(prediction.model, HttpModel):
+        if isinstance(prediction.model, ServiceModel):
             text += f", at most {prediction.model.max_bytes:,} bytes a request"
         return Batching(most > 1, text + (" (learned)" if self._rows_per_call else ""))
 

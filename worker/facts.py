@@ -11,11 +11,13 @@ from typing import Any
 import sql
 from worker.aurora import service_objects
 from worker.capabilities import mentioned
-from worker.config import Prediction, SqlModel, forgotten_shadow, split_name
+from worker.config import Prediction, forgotten_shadow
 from worker.database import Transaction
 from worker.function import address_of
+from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation, resolve
 from worker.names import Mark, Role, function_name, index_name, read_mark, trigger_name
+from worker.sections import split_name
 from worker.state import pending_migrations
 from worker.table import listed
 

@@ -11,19 +11,19 @@ from typing import Any
 
 import sql
 from worker.capabilities import capabilities_of
-from worker.config import (
-    AuroraService,
-    BedrockEmbeddings,
-    BedrockModel,
-    ComprehendSentiment,
-    Prediction,
-    SageMakerEndpoint,
-    SqlModel,
-    split_name,
-)
+from worker.config import Prediction
 from worker.database import Transaction
 from worker.errors import ConfigurationError, MissingObjectError
+from worker.kinds.aurora import (
+    AuroraService,
+    BedrockEmbeddings,
+    BedrockInvocation,
+    ComprehendSentiment,
+    SageMakerEndpoint,
+)
+from worker.kinds.sql import SqlModel
 from worker.names import LONGEST, Role, fitted, read_mark
+from worker.sections import split_name
 
 TOGETHER = "features"  # the argument in which more inputs travel than a call has arguments
 ANSWER_SUFFIX = "_answer"  # of the type of a function with several outputs
@@ -213,7 +213,7 @@ def _together(types: Sequence[str]) -> str:
 
 def _source(service: AuroraService, aliases: bool, asked: int | None) -> str:
     """What of the function's text tells which service it calls, and with how many rows, before it is there."""
-    if isinstance(service, BedrockModel | BedrockEmbeddings):
+    if isinstance(service, BedrockInvocation | BedrockEmbeddings):
         return "aws_bedrock_invoke_model" if aliases else "aws_bedrock.invoke_model"
     if isinstance(service, SageMakerEndpoint):
         size = f" MAX_BATCH_SIZE {asked}" if asked else ""

@@ -10,16 +10,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from worker.config import (
+from worker.config import Prediction
+from worker.errors import ConfigurationError
+from worker.kinds.aurora import (
     AuroraService,
     BedrockEmbeddings,
-    BedrockModel,
+    BedrockInvocation,
     ComprehendSentiment,
-    Prediction,
     SageMakerEndpoint,
-    SqlModel,
 )
-from worker.errors import ConfigurationError
+from worker.kinds.sql import SqlModel
 
 TRUST = {
     "Version": "2012-10-17",
@@ -100,8 +100,8 @@ def _needed(service: AuroraService) -> tuple[str, list[str], str]:
         return "SageMaker", ["sagemaker:InvokeEndpoint"], arn
     if isinstance(service, ComprehendSentiment):
         return "Comprehend", ["comprehend:DetectSentiment", "comprehend:BatchDetectSentiment"], "*"
-    assert isinstance(service, BedrockModel | BedrockEmbeddings)  # noqa: S101  for mypy
-    model = service.bedrock if isinstance(service, BedrockModel) else service.embeddings
+    assert isinstance(service, BedrockInvocation | BedrockEmbeddings)  # noqa: S101  for mypy
+    model = service.bedrock if isinstance(service, BedrockInvocation) else service.embeddings
     arn = model if model.startswith("arn:") else f"arn:aws:bedrock:$REGION::foundation-model/{model}"
     return "Bedrock", ["bedrock:InvokeModel"], arn
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from worker import errors, rows
 from worker.bisection import isolate
-from worker.config import SqlModel
 from worker.database import Database, Transaction
+from worker.kinds.sql import SqlModel
 from worker.leases import Lease, Window, share_prediction
 from worker.materialisation import Materialisation
 from worker.models.protocol import CallStatistics, RowFailure

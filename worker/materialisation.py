@@ -12,12 +12,14 @@ from sqlalchemy.exc import DBAPIError
 import sql
 from worker.answers import OutputKind, OutputType
 from worker.capabilities import Capabilities, capabilities_of
-from worker.config import Input, Prediction, SqlModel, split_name
+from worker.config import Input, Prediction
 from worker.database import Transaction, one_line
 from worker.errors import ConfigurationError, ConnectionFailedError, MissingObjectError, PrivilegeError
 from worker.function import Function, find_function, foresee_function
+from worker.kinds.sql import SqlModel
 from worker.names import digest, index_name, literal
 from worker.options import Options
+from worker.sections import split_name
 from worker.states import RowState, RunKind
 from worker.table import Column, Table, read_table
 

@@ -6,7 +6,7 @@ from worker.config import Prediction
 from worker.database import Database
 from worker.errors import BudgetSpentError, ThrottledError
 from worker.materialisation import Materialisation
-from worker.models.protocol import Answer, Batch, Model, RowFailure
+from worker.models.protocol import Answer, Batch, Model, RowFailure, Wrapped
 from worker.options import Budget
 
 
@@ -76,11 +76,11 @@ def spent(budget: Budget, *, daily: bool) -> str:
     return f"the {'daily budget' if daily else 'budget'} of {budget.text} is spent"
 
 
-class Metered:
+class Metered(Wrapped):
     """A model whose every request is paid from a purse before it is sent."""
 
     def __init__(self, model: Model, purse: Purse, run: int) -> None:
-        self._model = model
+        super().__init__(model)
         self._purse = purse
         self._run = run
 
@@ -92,18 +92,10 @@ class Metered:
         """
         self._purse.draw(self._run, 1, len(batch))
         try:
-            return list(self._model.call(batch))
+            return list(self.model.call(batch))
         except ThrottledError:
             self._purse.give_back(self._run, 1, len(batch))
             raise
-
-    def check(self) -> str:
-        """The model's own."""
-        return self._model.check()
-
-    def close(self) -> None:
-        """The model's own."""
-        self._model.close()
 
 
 class Account:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import sql
 from worker.capabilities import Calling, bare_type, capabilities_of
-from worker.config import ComprehendSentiment, Prediction, SqlModel
+from worker.config import Prediction
 from worker.errors import PrivilegeError, RefusedError
 from worker.facts import Facts, Services, View, view_address
+from worker.kinds.aurora import ComprehendSentiment
+from worker.kinds.sql import SqlModel
 from worker.materialisation import Output
 from worker.names import LONGEST, Role
 from worker.table import Column

@@ -17,14 +17,15 @@ from typing import Any
 
 from worker import errors, rows
 from worker.batch import DEFAULT_ROWS_PER_CALL
-from worker.config import HttpModel, SqlModel
 from worker.controller import FLOOR
 from worker.database import Database
 from worker.distinct import distinct
 from worker.indatabase import STATEMENT_SHARE, model_error
+from worker.kinds.base import ServiceModel
+from worker.kinds.sql import SqlModel
 from worker.knee import Limits, Result, Trial, Verdict
 from worker.materialisation import Materialisation
-from worker.models.protocol import Answer, Batch, Model, RowFailure
+from worker.models.protocol import Answer, Batch, Model, RowFailure, Wrapped
 from worker.patience import Patience, StoppedError
 from worker.purse import Account
 from worker.rows import Taken
@@ -104,7 +105,7 @@ class Calls:
     def limits(self) -> Limits:
         """What bounds a call."""
         model = self._m.prediction.model
-        return Limits(timeout=model.timeout.total_seconds() if isinstance(model, HttpModel) else None)
+        return Limits(timeout=model.timeout.total_seconds() if isinstance(model, ServiceModel) else None)
 
     @property
     def present(self) -> int | None:
@@ -150,7 +151,7 @@ class Calls:
         return Result(trial, self._meter.calls, seconds, latencies)
 
 
-class _Meter:
+class _Meter(Wrapped):
     """The model, its calls counted, and ended where a trial has used up its own or has failed; for several threads.
 
     Attributes:
@@ -159,7 +160,7 @@ class _Meter:
     """
 
     def __init__(self, model: Model, clock: Clock) -> None:
-        self._model = model
+        super().__init__(model)
         self._clock = clock
         self._lock = threading.Lock()
         self.allow(0)
@@ -184,7 +185,7 @@ class _Meter:
             self._left -= 1
         started = self._clock()
         try:
-            answers = self._model.call(batch)
+            answers = self.model.call(batch)
         except errors.ThrottledError:
             with self._lock:
                 self._left += 1
@@ -213,14 +214,6 @@ class _Meter:
             self.rows += len(batch)
             if seconds is not None:
                 self.latencies.append(seconds)
-
-    def check(self) -> str:
-        """The model's own."""
-        return self._model.check()
-
-    def close(self) -> None:
-        """The model's own."""
-        self._model.close()
 
 
 class _RolledBackError(Exception):

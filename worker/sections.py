@@ -6,11 +6,12 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = timedelta(days=36_500)
 _WHOLE = ((86400, "d"), (3600, "h"), (60, "m"))
+_IDENTIFIER_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
@@ -39,6 +40,42 @@ def duration_text(duration: timedelta) -> str:
     return f"{seconds // size}{unit}"
 
 
+def split_name(text: str) -> tuple[str | None, str]:
+    """`schema.table`, `table` or `"My Schema"."My Table"` as (schema or None, table)."""
+    parts = [(quoted or bare).replace('""', '"') for quoted, bare in _IDENTIFIER_PART.findall(text)]
+    rebuilt = ".".join(match.group(0) for match in _IDENTIFIER_PART.finditer(text))
+    if rebuilt != text or len(parts) not in (1, 2) or not all(part.strip() for part in parts):
+        raise ValueError(f'expected table, schema.table or "Schema"."Table", not {text!r}')
+    return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
+
+
+def _checked_name(text: str) -> str:
+    split_name(text)
+    return text
+
+
+def checked_identifier(text: str) -> str:
+    """A column's name that every database takes; ValueError otherwise."""
+    if not text or "\x00" in text:
+        raise ValueError("expected a column name")
+    if len(text.encode()) > 63:
+        raise ValueError(f"{text!r} is longer than the 63 bytes of an identifier")
+    return text
+
+
+def named_like(pattern: str, example: str) -> AfterValidator:
+    """Texts that match a pattern; `example` is what the error shows."""
+
+    def checked(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected a name such as {example!r}, not {text!r}")
+        return text
+
+    return AfterValidator(checked)
+
+
+TableName = Annotated[str, AfterValidator(_checked_name)]
+Identifier = Annotated[str, AfterValidator(checked_identifier)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 

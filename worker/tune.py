@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from worker import errors, rows
-from worker.config import Prediction, SqlModel
+from worker.config import Prediction
 from worker.database import Database
 from worker.engine import Engine
 from worker.garbage import PausedCollector
+from worker.kinds.sql import SqlModel
 from worker.knee import HEADROOM, Choice, Limits, Point, Sweep, Trial, Verdict, knee
 from worker.leases import share_prediction
 from worker.materialisation import Materialisation

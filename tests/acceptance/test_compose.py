@@ -19,9 +19,10 @@ import yaml
 from tests.conftest import Connect
 from worker.app import BACKFILL_QUEUE
 from worker.cli import app
-from worker.config import HttpModel, read_configuration
+from worker.config import read_configuration
 from worker.demo import churn, scene, table
 from worker.heartbeat import VARIABLE
+from worker.kinds.http import HttpModel
 from worker.shutdown import GRACE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import Any
 from xml.etree import ElementTree
 
+from pydantic.fields import FieldInfo
+
 from tests.docs import program
 from tests.docs.documents import ROOT, Code, Document
 from worker.config import parse_configuration
@@ -18,7 +20,7 @@ from worker.sections import parse_duration
 from worker.states import ROW_TRANSITIONS
 
 Documents = Mapping[str, Document]
-README, ARCHITECTURE = "README.md", "ARCHITECTURE.md"
+README, ARCHITECTURE, MODELS = "README.md", "ARCHITECTURE.md", "docs/models.md"
 _COMMAND = re.compile(r"\browscore ((?:-c \S+ )?)([a-z]+)\b([^`|#]*)")
 _OPTION = re.compile(r"(?<!\S)(--[a-z][a-z-]*)")
 _TARGET = re.compile(r"(?:^|[^-\w])make ([a-z][a-z0-9-]*)\b(?! (?:a|the|it)\b)")
@@ -52,15 +54,24 @@ def check_commands(documents: Documents) -> Iterator[str]:
 
 def check_keys(documents: Documents) -> Iterator[str]:
     """README's table of keys is complete, names no other key, and has the defaults that are in effect."""
-    known = program.keys()
-    rows = _ROW.findall(documents[README].section("Configuration"))
+    yield from _check_table(documents[README], "Configuration", program.keys())
+
+
+def check_model_keys(documents: Documents) -> Iterator[str]:
+    """The models' page has a section for each kind, and in it the kind's own keys with their defaults."""
+    for title, known in program.model_keys().items():
+        yield from _check_table(documents[MODELS], title, known)
+
+
+def _check_table(document: Document, title: str, known: Mapping[str, FieldInfo]) -> Iterator[str]:
+    rows = _ROW.findall(document.section(title))
     for name in sorted(set(known) - {name for name, _ in rows}):
-        yield f"{README}: the table of keys lacks `{name}`"
+        yield f"{document.name}: the table of keys in {title!r} lacks `{name}`"
     for name, shown in rows:
         if name not in known:
-            yield f"{README}: worker/config.py has no key `{name}`"
+            yield f"{document.name}: there is no key `{name}` in {title!r}"
         elif not _is_default(shown.strip().strip("`"), known[name].default):
-            yield f"{README}: the default of `{name}` is {known[name].default!r}, not {shown.strip()}"
+            yield f"{document.name}: the default of `{name}` is {known[name].default!r}, not {shown.strip()}"
 
 
 def _is_default(shown: str, default: Any) -> bool:
@@ -173,6 +184,7 @@ def check_modules(documents: Documents) -> Iterator[str]:
 CHECKS = (
     check_commands,
     check_keys,
+    check_model_keys,
     check_targets,
     check_links,
     check_paths,

@@ -11,20 +11,11 @@ from pydantic.fields import FieldInfo
 
 from tests.docs.documents import ROOT
 from worker.cli import app
-from worker.config import (
-    BedrockEmbeddings,
-    BedrockModel,
-    ComprehendSentiment,
-    Configuration,
-    HttpModel,
-    Input,
-    Prediction,
-    PythonModel,
-    SageMakerEndpoint,
-    Shadow,
-    SqlModel,
-    Version,
-)
+from worker.config import Configuration, Input, Prediction, Shadow, Version
+from worker.kinds import KINDS
+from worker.kinds.aurora import SERVICES
+from worker.kinds.base import CalledModel, ModelSettings, ServiceModel
+from worker.kinds.encoding import Encoding
 from worker.limits import Throttle
 
 OWN = ("docker", "docs", "schedules", "sql", "tasks", "tests", "worker")  # folders at the top
@@ -51,11 +42,31 @@ def keys() -> dict[str, FieldInfo]:
     found |= {f"version.{name}": info for name, info in _fields(Version).items()}
     found |= {f"shadow.{name}": info for name, info in _fields(Shadow).items()}
     found |= {f"throttle.{name}": info for name, info in _fields(Throttle).items()}
-    for kind in (SqlModel, HttpModel, PythonModel):
-        found |= {f"model.{name}": info for name, info in _fields(kind).items()}
-    for service in (SageMakerEndpoint, ComprehendSentiment, BedrockEmbeddings, BedrockModel):
-        found |= {f"aurora.{name}": info for name, info in _fields(service).items()}
     return found
+
+
+def model_keys() -> dict[str, dict[str, FieldInfo]]:
+    """The keys of `model` by the section of the models' page where they stand: those of each kind, and the common."""
+    sections = {
+        "All kinds": _own(ModelSettings),
+        "Called by the worker": _own(CalledModel, but=ModelSettings),
+        "Behind an address": _own(ServiceModel, but=CalledModel),
+    }
+    encoding = {f"encoding.{name}": info for name, info in _fields(Encoding).items()}
+    sections["Called by the worker"] |= encoding
+    for name, kind in KINDS.items():
+        common = next(base for base in kind.__mro__[1:] if base in (ServiceModel, CalledModel, ModelSettings))
+        sections[name] = _own(kind, but=common)
+    for service in reversed(SERVICES.values()):
+        sections["sql"] |= {f"aurora.{name}": info for name, info in _fields(service).items()}
+    return sections
+
+
+def _own(section: type[BaseModel], but: type[BaseModel] | None = None) -> dict[str, FieldInfo]:
+    others = _fields(but) if but is not None else {}
+    return {
+        f"model.{name}": info for name, info in _fields(section).items() if name not in {*others, "encoding"}
+    }
 
 
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:

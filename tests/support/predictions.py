@@ -14,7 +14,7 @@ from worker.apply import apply
 from worker.config import Configuration, parse_configuration
 from worker.drain import Drain, Summary
 from worker.engine import Engine
-from worker.models.protocol import Batch
+from worker.models.protocol import Batch, Model
 
 CALLS = "calls"  # a sequence: nextval is not undone by a rollback, so it counts every call of the function
 
@@ -138,7 +138,7 @@ def drain(engine: Engine, **options: Any) -> Summary:
     return Drain(engine, **{"seconds": 60.0, **options}).run()
 
 
-class CallableModel:
+class CallableModel(Model):
     """A model in this process that records the rows of each call."""
 
     def __init__(self, function: Callable[[Batch], Any]) -> None:

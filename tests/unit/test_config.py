@@ -13,17 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.config import (
-    Configuration,
-    Prediction,
-    find_file,
-    parse_configuration,
-    read_configuration,
-    resolve_secret,
-    split_name,
-)
+from worker.config import Configuration, Prediction, find_file, parse_configuration, read_configuration
 from worker.errors import ConfigurationError
-from worker.sections import parse_duration
+from worker.secret import resolve_secret
+from worker.sections import parse_duration, split_name
 
 COMMONEST = """
 database = "$DATABASE_URL"

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.config import SqlModel, parse_configuration, split_name
+from worker.config import parse_configuration
 from worker.discovery.choices import candidates, choose, fit_function, input_columns, model_functions, propose
 from worker.discovery.draft import Draft, DraftColumn, qualified_text, to_toml
 from worker.discovery.facts import FoundColumn, FoundFunction, FoundTable, FoundTrigger, Surroundings
 from worker.errors import ConfigurationError
+from worker.kinds.sql import SqlModel
+from worker.sections import split_name
 
 
 def column(name: str, kind: str = "integer", category: str = "N", **more: bool) -> FoundColumn:

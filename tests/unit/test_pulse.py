@@ -10,7 +10,7 @@ import pytest
 
 from worker.answers import OutputKind, OutputType
 from worker.errors import LeaseLostError
-from worker.models.protocol import Batch
+from worker.models.protocol import Batch, Model
 from worker.pulse import Pulse
 from worker.scoring import score
 
@@ -136,7 +136,7 @@ def test_the_blocks_own_error_is_the_one_that_leaves() -> None:
         block()
 
 
-class Waiting:
+class Waiting(Model):
     """A model that answers with the row's number once it is told to, and notes who called it."""
 
     def __init__(self, until: Callable[[], object]) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker import config
 from worker.errors import ConfigurationError, FailureClass, RowFaultError, ThrottledError
+from worker.kinds.http import HttpModel
+from worker.kinds.python import PythonModel
+from worker.kinds.sql import SqlModel
 from worker.models.http import HttpEndpoint
 from worker.models.protocol import Batch, RowFailure
 from worker.models.python import PythonFunction
@@ -56,7 +58,7 @@ class Results:
 
 
 def model(name: str, *outputs: str) -> PythonFunction:
-    return PythonFunction(config.PythonModel(python=f"{HERE}:Results.{name}"), outputs or ("p",))
+    return PythonFunction(PythonModel(python=f"{HERE}:Results.{name}"), outputs or ("p",))
 
 
 @pytest.mark.parametrize(
@@ -113,16 +115,16 @@ def test_what_is_nobodys_fault_leaves_as_it_is(name: str, error: type[BaseExcept
 )
 def test_what_cannot_be_loaded_is_a_mistake_in_the_configuration(path: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        PythonFunction(config.PythonModel(python=path), ("p",))
+        PythonFunction(PythonModel(python=path), ("p",))
 
 
 def test_the_registry_opens_each_kind_that_the_worker_calls() -> None:
-    opened = open_model(config.PythonModel(python=f"{HERE}:Results.floats"), ("p",), 1)
+    opened = open_model(PythonModel(python=f"{HERE}:Results.floats"), ("p",), 1)
     assert isinstance(opened, PythonFunction)
     assert opened.check() == f"{HERE}:Results.floats is loaded"
     opened.close()
-    endpoint = open_model(config.HttpModel(http="http://127.0.0.1:9/invocations"), ("p",), 4)
+    endpoint = open_model(HttpModel(http="http://127.0.0.1:9/invocations"), ("p",), 4)
     assert isinstance(endpoint, HttpEndpoint)
     endpoint.close()
     with pytest.raises(ConfigurationError, match="called by the database"):
-        open_model(config.SqlModel(sql="predict_churn"), ("p",), 1)
+        open_model(SqlModel(sql="predict_churn"), ("p",), 1)

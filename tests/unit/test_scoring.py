@@ -27,7 +27,7 @@ from worker.errors import (
     ServiceUnavailableError,
     ThrottledError,
 )
-from worker.models.protocol import Answer, Batch, RowFailure
+from worker.models.protocol import Answer, Batch, Model, RowFailure
 from worker.patience import Patience
 from worker.scoring import Scores, score
 
@@ -35,7 +35,7 @@ OUTPUTS = {"p": OutputType(OutputKind.FLOAT)}
 HURRIED = Patience(first_wait=0.001, longest_wait=0.01, throttle_wait=0.001, throttle_seconds=0.05)
 
 
-class Doubler:
+class Doubler(Model):
     """Answers each row's number twice over, after `before` had a look at the rows and may have raised."""
 
     def __init__(self, before: Callable[[list[Any]], object] = lambda _rows: None) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from worker.cli.settings import as_toml, effective, model_sections
-from worker.config import Configuration, SqlModel, forgotten_shadow, parse_configuration, swapped
+from worker.config import Configuration, forgotten_shadow, parse_configuration, swapped
 from worker.errors import ConfigurationError
+from worker.kinds.sql import SqlModel
 from worker.limits import Throttle
 from worker.switches import Direction, Registered, Switch, against, read_switch, without_switch
 

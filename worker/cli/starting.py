@@ -99,8 +99,8 @@ def _url(asked: str | None) -> str:
     Raises:
         ConfigurationError: there is none and nobody to ask.
     """
-    from worker.config import resolve_secret
     from worker.errors import ConfigurationError
+    from worker.secret import resolve_secret
 
     url = asked or os.environ.get(_VARIABLE)
     if not url and is_terminal(sys.stdin):

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from worker.config import split_name
 from worker.discovery.draft import Draft, DraftColumn, qualified_text
 from worker.discovery.facts import FoundColumn, FoundFunction, FoundTable, FoundTrigger, Surroundings
 from worker.errors import ConfigurationError
+from worker.sections import split_name
 
 _AWS = re.compile(r"\baws_(?:sagemaker|comprehend|bedrock|ml)(?:\b|_)", re.IGNORECASE)
 _VERBS = "predict|score|classify|detect|infer|forecast|embed"

@@ -9,12 +9,12 @@ from sqlalchemy.exc import DBAPIError
 import sql
 from worker.batching import read_tally, service_of
 from worker.capabilities import capabilities_of
-from worker.config import SqlModel
 from worker.database import Transaction, one_line
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
 from worker.facts import read_models
 from worker.function import Function
+from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation
 
 VOLATILITY = {"v": "volatile", "s": "stable", "i": "immutable"}

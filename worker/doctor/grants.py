@@ -9,13 +9,13 @@ from typing import Any
 import sql
 from worker.batching import service_of
 from worker.capabilities import capabilities_of
-from worker.config import SqlModel
 from worker.database import Transaction
 from worker.doctor.findings import remedy
 from worker.doctor.server import Server, read_server
 from worker.errors import NotAppliedError
 from worker.facts import read_columns
 from worker.function import address_of
+from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation
 from worker.names import literal
 from worker.refusals import roles_of

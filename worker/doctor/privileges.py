@@ -9,12 +9,14 @@ from typing import Any
 
 import sql
 from worker.attempts import attempt, refusal_of
-from worker.config import Prediction, SqlModel, split_name
+from worker.config import Prediction
 from worker.database import Transaction
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
 from worker.errors import DatabaseError, PrivilegeError
+from worker.kinds.sql import SqlModel
 from worker.refusals import roles_of
+from worker.sections import split_name
 from worker.state import OWN_TABLES, PREFIX
 from worker.table import listed
 

@@ -9,10 +9,11 @@ from redis import Redis
 
 from worker.app import create_app
 from worker.broker import broker_errors, broker_url
-from worker.config import Configuration, Prediction, SqlModel
+from worker.config import Configuration, Prediction
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.engine import Engine
 from worker.errors import ConfigurationError, ModelError, RowscoreError
+from worker.kinds.sql import SqlModel
 from worker.peers import worker_definitions
 
 _PING_SECONDS = 2.0

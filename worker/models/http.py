@@ -23,7 +23,6 @@ from typing import NoReturn
 
 import httpx
 
-from worker import config
 from worker.errors import (
     ConfigurationError,
     ConnectionDroppedError,
@@ -35,9 +34,11 @@ from worker.errors import (
     ServiceUnavailableError,
     ThrottledError,
 )
+from worker.kinds.http import HttpModel
 from worker.models import csvformat
 from worker.models.deadline import DeadlineTransport
-from worker.models.protocol import Answer, Batch, RowFailure
+from worker.models.protocol import Answer, Batch, Model, RowFailure
+from worker.secret import resolve_secret
 
 _CONNECT_SECONDS = 5.0
 _LONGEST_MESSAGE = 300
@@ -58,7 +59,7 @@ _NO_PING = (404, 405, 501)
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-class HttpEndpoint:
+class HttpEndpoint(Model):
     """The model that an `http` section of the configuration describes.
 
     Args:
@@ -67,13 +68,12 @@ class HttpEndpoint:
         where: the section's name in messages.
     """
 
-    def __init__(self, settings: config.HttpModel, *, concurrency: int, where: str = "model") -> None:
+    def __init__(self, settings: HttpModel, *, concurrency: int, where: str = "model") -> None:
         self._seconds = settings.timeout.total_seconds()
         self._max_bytes = settings.max_bytes
-        url = _url(config.resolve_secret(settings.http, f"{where}.http"), f"{where}.http")
+        url = _url(resolve_secret(settings.http, f"{where}.http"), f"{where}.http")
         headers = {
-            name: config.resolve_secret(value, f"{where}.headers.{name}")
-            for name, value in settings.headers.items()
+            name: resolve_secret(value, f"{where}.headers.{name}") for name, value in settings.headers.items()
         }
         self._name = str(url.copy_with(username=None, password=None, query=None, fragment=None))
         self._secrets = _secrets(*headers.values(), url.password, url.query.decode("ascii"))

@@ -46,8 +46,27 @@ Answer = tuple[Any, ...]
 """One row's answer: a value for each output, in the order of the configuration's outputs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a call is going to ask of the service, which rates and budgets are counted in."""
+
+    requests: int
+    rows: int
+    tokens: int = 0
+
+
 class Model(Protocol):
-    """A model that the worker calls. One instance serves one process and may be called by several threads at once."""
+    """A model that the worker calls. One instance serves one process and may be called by several threads at once.
+
+    Attributes:
+        most_rows: the most rows that it takes in one call; None: as many as are configured.
+    """
+
+    most_rows: int | None = None
+
+    def weigh(self, batch: Batch) -> Weight:
+        """What `call` is going to ask of the service for these rows."""
+        return Weight(1, len(batch))
 
     def call(self, batch: Batch) -> Sequence[Answer | RowFailure]:
         """Send one request and return an answer or a failure for each row, in the rows' order.
@@ -67,6 +86,30 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Release connections; the model is not called afterwards."""
+
+
+class Wrapped(Model):
+    """A model around another one, for whoever counts, limits or pays: all that is not overridden is the other's."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.most_rows = model.most_rows
+
+    def weigh(self, batch: Batch) -> Weight:
+        """The model's own."""
+        return self.model.weigh(batch)
+
+    def call(self, batch: Batch) -> Sequence[Answer | RowFailure]:
+        """The model's own."""
+        return self.model.call(batch)
+
+    def check(self) -> str:
+        """The model's own."""
+        return self.model.check()
+
+    def close(self) -> None:
+        """The model's own."""
+        self.model.close()
 
 
 @dataclass(slots=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
-from worker import config
 from worker.errors import ConfigurationError, ModelError, RowFaultError
-from worker.models.protocol import Answer, Batch, RowFailure
+from worker.kinds.python import PythonModel
+from worker.models.protocol import Answer, Batch, Model, RowFailure
 
 
-class PythonFunction:
+class PythonFunction(Model):
     """The callable that a `python` section of the configuration names.
 
     It takes a `worker.models.protocol.Batch` and returns an answer for each row: a list, tuple or numpy array
@@ -29,7 +29,7 @@ class PythonFunction:
         ConfigurationError: the module or the callable does not exist, or the module cannot be imported.
     """
 
-    def __init__(self, settings: config.PythonModel, outputs: Sequence[str], *, where: str = "model") -> None:
+    def __init__(self, settings: PythonModel, outputs: Sequence[str], *, where: str = "model") -> None:
         self._path = settings.python
         self._outputs = tuple(outputs)
         self._function = _load(settings.python, f"{where}.python")

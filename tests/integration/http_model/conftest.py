@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.endpoint import Server
-from worker import config
+from worker.kinds.http import HttpModel
 from worker.models.http import HttpEndpoint
 
 
@@ -31,7 +31,7 @@ def opened() -> Iterator[Callable[..., HttpEndpoint]]:
 
     def open_endpoint(url: str, *, concurrency: int = 4, **settings: Any) -> HttpEndpoint:
         settings = {"timeout": "5s"} | settings
-        models.append(HttpEndpoint(config.HttpModel(http=url, **settings), concurrency=concurrency))
+        models.append(HttpEndpoint(HttpModel(http=url, **settings), concurrency=concurrency))
         return models[-1]
 
     yield open_endpoint
