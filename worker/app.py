@@ -11,12 +11,15 @@ from typing import Any
 from celery import Celery, signals
 
 from schedules.beat import beat_schedule
-from worker.broker import broker_options, broker_url
+from worker.batch import BATCH_SECONDS
+from worker.broker import broker_options
 from worker.config import Configuration, Prediction
 from worker.engine import Engine
-from worker.kinds.base import ServiceModel
+from worker.kinds.base import CalledModel, ServiceModel
+from worker.rates import LONGEST_WAIT
 from worker.shutdown import Shutdown
 from worker.stdlog import adopt_standard_logs
+from worker.store import broker_url
 
 QUEUE = "rowscore"
 BACKFILL_QUEUE = "rowscore-backfill"  # `celery -A worker worker -Q rowscore-backfill`
@@ -123,7 +126,9 @@ def settings(configuration: Configuration) -> dict[str, Any]:
 
 def _longest_run(prediction: Prediction) -> float:
     """Seconds that a drain may take at most: its budget, and the batch that was begun at the end of it."""
-    batch = _MARGIN
-    if isinstance(prediction.model, ServiceModel):
-        batch += prediction.model.timeout.total_seconds() * prediction.model.attempts
+    batch, model = _MARGIN, prediction.model
+    if isinstance(model, CalledModel):
+        batch += BATCH_SECONDS + (LONGEST_WAIT if model.rate_limit else 0.0)
+    if isinstance(model, ServiceModel):
+        batch += model.timeout.total_seconds() * model.attempts
     return prediction.max_run_time.total_seconds() + batch

@@ -22,13 +22,13 @@ from worker.errors import (
     PrivilegeError,
     RefusedError,
 )
-from worker.facts import read_facts, read_marked
 from worker.materialisation import Materialisation, resolve
 from worker.plan import plan_changes
 from worker.promotion import Course as Switched
 from worker.promotion import plan_switch
 from worker.removal import plan_removal, read_remains
 from worker.state import one_at_a_time
+from worker.survey import read_facts, read_marked
 from worker.switches import Direction
 
 _DEPENDENT_OBJECTS = "2BP01"

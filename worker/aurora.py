@@ -1,4 +1,5 @@
-"""The DDL of functions through which Aurora calls a service of AWS, from configuration and types; no I/O.
+"""The DDL of the functions that `apply` makes, from configuration and types: those through which Aurora calls a
+service of AWS, and those that compute a configured expression; no I/O.
 
 The syntax is that of AWS's user guide, "Using Amazon Aurora machine learning with Aurora PostgreSQL" and "... Aurora
 MySQL". Two things in it are inferred: that COMMENT is taken beside the other characteristics of CREATE FUNCTION on
@@ -16,7 +17,7 @@ from typing import Any
 import sql
 from worker.capabilities import capabilities_of
 from worker.config import Input
-from worker.function import ANSWER_SUFFIX, TOGETHER, address_of
+from worker.function import ANSWER_SUFFIX, TOGETHER, address_of, field_names
 from worker.kinds.aurora import BedrockInvocation, ComprehendSentiment, SageMakerEndpoint
 from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation
@@ -76,7 +77,7 @@ def service_objects(m: Materialisation, *, stand_in: bool = False) -> tuple[Serv
     None where the prediction's function is not `apply`'s to make: a built-in one, or one that somebody made by hand.
 
     Args:
-        m: the prediction; its model has a section `aurora`.
+        m: the prediction; its model has `aurora` or `expression`.
         stand_in: whether the service's functions are stand-ins, which take texts where the real ones take anything.
     """
     if m.function is None or not m.function.made:
@@ -118,12 +119,15 @@ class _Generator:
         self._statements = sql.load(m.dialect, "aurora")
         self._capabilities = capabilities_of(m.dialect)
         model = m.prediction.model
-        assert isinstance(model, SqlModel) and model.aurora is not None  # noqa: PT018,S101  for mypy
+        assert isinstance(model, SqlModel) and model.made  # noqa: PT018,S101  for mypy
         self._service = model.aurora
+        self._expression = model.expression
         self._stand_in = stand_in
         self._schema, self._name = address_of(model.sql, m.table.schema)
 
     def objects(self) -> tuple[ServiceObject, ...]:
+        if self._expression is not None:
+            return (self._function("create_expression", expression=self._expression),)
         if isinstance(self._service, SageMakerEndpoint):
             return self._sagemaker()
         if isinstance(self._service, ComprehendSentiment):
@@ -213,13 +217,20 @@ class _Generator:
         if function is not None and function.fields:
             return function.returns
         output = self._m.outputs[0]
-        document = document or isinstance(self._service, BedrockInvocation)
+        document = document or self._service is None or isinstance(self._service, BedrockInvocation)
         return self._capabilities.answer_type(output.kind.name, output.cast_type, document=document) or ""
+
+    def _fields(self) -> list[dict[str, str]]:
+        """Name and type of each output; a shadow's are named as the live one's, with which they may change places."""
+        named = field_names(self._m.prediction)
+        types = (output.cast_type for output in self._m.outputs)
+        return [{"name": name, "type": cast_type} for name, cast_type in zip(named, types, strict=True)]
 
     def _answer_type(self) -> ServiceObject:
         name = fitted(self._name + ANSWER_SUFFIX, LONGEST)
-        fields = [{"name": output.name, "type": output.cast_type} for output in self._m.outputs]
-        text = self._statements["create_answer_type"].show(answer_type=self._target(name), fields=fields)
+        text = self._statements["create_answer_type"].show(
+            answer_type=self._target(name), fields=self._fields()
+        )
         mark = Mark(self._m.name, Role.MODEL, digest(text))
         return ServiceObject("type", self._schema, name, self._target(name), mark, text)
 
@@ -234,7 +245,7 @@ class _Generator:
                 "service": self._service,
                 "arguments": arguments,
                 "returns": returns,
-                "fields": [{"name": item.name, "type": item.cast_type} for item in self._m.outputs],
+                "fields": self._fields(),
                 "stand_in": self._stand_in,
                 "together": self._m.function is not None and self._m.function.array is not None,
                 "text": self._text,
@@ -248,7 +259,7 @@ class _Generator:
             create = show(replace=False, comment=self._text(str(mark)), tag=tag)
             return ServiceObject("function", self._schema, name, target, mark, create, needs=needs)
         mark = Mark(self._m.name, Role.MODEL, digest(plain))
-        outputs = [item.name for item in self._m.outputs] if len(self._m.outputs) > 1 else []
+        outputs = [item["name"] for item in self._fields()] if len(self._m.outputs) > 1 else []
         record = bool(outputs) and isinstance(self._service, ComprehendSentiment)
         names = [argument.name for argument in arguments] + (["max_rows_per_batch"] if batched else [])
         types = [argument.type for argument in arguments] + (["integer"] if batched else [])

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.capabilities import Capabilities
 from worker.database import Transaction, one_line
-from worker.drain import HELD, Drain, Progress, Summary
+from worker.drain import COUNTED, HELD, Drain, Progress, Summary
 from worker.engine import Engine
 from worker.errors import ConfigurationError, RefusedError, RowscoreError
 from worker.leases import Key, bind_key, share_prediction
@@ -418,7 +418,7 @@ def _read(transaction: Transaction, m: Materialisation, run: int, *, resumed: bo
 
 def merge(total: Summary, part: Summary) -> None:
     """Count what another drain did, of which the last one says why it ended."""
-    for name in ("batches", "scored", "failed", "skipped", "lost", "calls", "call_rows"):
+    for name in COUNTED:
         setattr(total, name, getattr(total, name) + getattr(part, name))
     total.seconds += part.seconds
     total.ended, total.fault, total.empty = part.ended, part.fault, part.empty

@@ -9,27 +9,44 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worker import errors, rows
 from worker.circuit import close_circuit, open_circuit
+from worker.config import Prediction
 from worker.database import Database, Transaction
+from worker.gates import Gate
 from worker.indatabase import InDatabase, identify
+from worker.kinds.base import CalledModel, ServiceModel
 from worker.leases import Lease, Leases, share_prediction
 from worker.materialisation import Materialisation
+from worker.memory import Memory
 from worker.models.protocol import Batch, CallStatistics, Model, RowFailure
 from worker.patience import DEFAULT_PATIENCE
 from worker.pulse import DEFAULT_SECONDS, Pulse
-from worker.purse import Metered, Purse
+from worker.purse import Account, Purse
+from worker.rates import Rates, fitting
 from worker.reading import Reader, Reading
 from worker.rows import Taken
 from worker.scoring import score
 from worker.writeback import Outcome, Writeback, Written
 
 DEFAULT_ROWS_PER_CALL = 1000
+BATCH_SECONDS = 30.0
+"""For which a batch's calls are begun. A window of thousands of rows and a call a row would keep what is paid for in
+memory for hours; this way it is written, and the rest of the window taken anew."""
 _RENEWALS_PER_LEASE = 3
+
+
+def call_limit(prediction: Prediction, model: Model | None, asked: int | None = None) -> int:
+    """The most rows of a model call: as configured, or as `asked`, but no more than the model and its rates take."""
+    rows = asked or prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL
+    if model is not None and model.most_rows is not None:
+        rows = min(rows, model.most_rows)
+    return fitting(prediction.model.rate_limit, rows) if isinstance(prediction.model, CalledModel) else rows
 
 
 @dataclass(slots=True)
@@ -42,6 +59,7 @@ class BatchResult:
         database_seconds: time in statements of ours, the model's and the waits excluded; steers the batch size.
         complete: every row of the window was dealt with.
         fault: what stopped it, if something did.
+        pause: seconds for which the model is left alone because of it.
     """
 
     taken: int = 0
@@ -56,6 +74,7 @@ class BatchResult:
     total_seconds: float = 0.0
     complete: bool = True
     fault: errors.RowscoreError | None = None
+    pause: float | None = None
     started: float = field(default_factory=time.monotonic)
 
 
@@ -64,6 +83,8 @@ class BatchScorer:
 
     Args:
         model: the model that the worker calls; None where the database's function scores.
+        rates: what its calls wait for; None: for nothing.
+        memory: what it answered lately; None: nothing is remembered.
         stop: set when the worker shall end; a batch in flight is then finished or handed back.
     """
 
@@ -74,7 +95,12 @@ class BatchScorer:
         leases: Leases,
         model: Model | None,
         stop: threading.Event,
+        *,
+        rates: Rates | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        self.rates = rates
+        self.memory = memory
         self.database = database
         self.m = materialisation
         self.leases = leases
@@ -83,8 +109,8 @@ class BatchScorer:
         self.inside = InDatabase(database, materialisation)
         attempts = getattr(materialisation.prediction.model, "attempts", DEFAULT_PATIENCE.attempts)
         self.patience = replace(DEFAULT_PATIENCE, attempts=attempts)
-        # Twice as often as renewals are due: none comes later than after half of the lease's time.
-        self.pulse = Pulse(min(DEFAULT_SECONDS, leases.ttl / _RENEWALS_PER_LEASE / 2))
+        self._own = threading.local()
+        self._calls: ThreadPoolExecutor | None = None
         self.reader = Reader(database, materialisation)
         self.writeback = Writeback(database, materialisation, leases, stop)
         self.purse: Purse | None = None
@@ -92,6 +118,43 @@ class BatchScorer:
     def pay_from(self, purse: Purse) -> None:
         """From now on each call is paid for from a budget before it is made."""
         self.purse = self.inside.purse = purse
+
+    def _gates(self, lease: Lease) -> list[Gate]:
+        gates: list[Gate] = [] if self.rates is None else [self.rates]
+        return gates if self.purse is None else [*gates, Account(self.purse, lease.run)]
+
+    @property
+    def pulse(self) -> Pulse:
+        """This thread's; twice as often as renewals are due: none comes later than after half of the lease's time."""
+        if not hasattr(self._own, "pulse"):
+            self._own.pulse = Pulse(min(DEFAULT_SECONDS, self.leases.ttl / _RENEWALS_PER_LEASE / 2))
+        pulse: Pulse = self._own.pulse
+        return pulse
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether several batches may be scored at once: where calls are waited for, and several are wanted at once.
+
+        A worker that is killed then loses what was answered for two of them, and what was asked for the third.
+        """
+        return isinstance(self.m.prediction.model, ServiceModel) and self.m.prediction.concurrency > 1
+
+    @property
+    def calls_at_once(self) -> int:
+        """Calls that a batch makes at the same time; one, where the database makes them."""
+        return 1 if self.model is None else self.m.prediction.concurrency
+
+    def share_calls(self) -> None:
+        """From now on the calls of all batches have the same `concurrency` threads."""
+        if self._calls is None:
+            concurrency = self.m.prediction.concurrency
+            self._calls = ThreadPoolExecutor(concurrency, thread_name_prefix="rowscore-call")
+
+    def close(self) -> None:
+        """Let those threads go."""
+        if self._calls is not None:
+            self._calls.shutdown()
+            self._calls = None
 
     @property
     def reads_ahead(self) -> bool:
@@ -106,28 +169,40 @@ class BatchScorer:
         """
         return self.reader.read(lease)
 
-    def score(self, lease: Lease, rows_per_call: int | None, reading: Reading | None = None) -> BatchResult:
+    def score(
+        self,
+        lease: Lease,
+        rows_per_call: int | None,
+        reading: Reading | None = None,
+        answered: Callable[[], None] = lambda: None,
+    ) -> BatchResult:
         """Score the window and settle its lease; a model's or the database's fault is in the result.
 
         Args:
             reading: the window's rows, where they have been read already.
+            answered: called when the model was asked without a fault and only the write is left.
 
         Raises:
             GenerationChangedError, StaleDefinitionError, NotAppliedError: this process may not write any more.
             ConnectionFailedError: the database is gone; what was committed is committed, the rest waits.
         """
         result = BatchResult(rows_per_call=rows_per_call)
-        self._try(lease, reading, result)
+        self._try(lease, reading, result, answered)
         result.total_seconds = time.monotonic() - result.started
         self._settle(lease, result)
         return result
 
-    def _try(self, lease: Lease, reading: Reading | None, result: BatchResult) -> None:
+    def _try(
+        self, lease: Lease, reading: Reading | None, result: BatchResult, answered: Callable[[], None]
+    ) -> None:
         try:
             if lease.deadly:
                 self._quarantine(lease, result)
             elif self.model is not None:
-                self._score_here(lease, self.model, reading, result)
+                outcomes = self._ask(lease, self.model, reading, result)
+                if result.fault is None:
+                    answered()
+                self._write(lease, *outcomes, result)
             elif self.inside.writes:
                 self._score_inside(lease, result)
             else:
@@ -149,8 +224,10 @@ class BatchScorer:
         result.taken = len(taken)
         self._write(lease, taken, outcomes, result)
 
-    def _score_here(self, lease: Lease, model: Model, reading: Reading | None, result: BatchResult) -> None:
-        """The worker-side path: nothing is held while the model is called."""
+    def _ask(
+        self, lease: Lease, model: Model, reading: Reading | None, result: BatchResult
+    ) -> tuple[Taken, list[Outcome]]:
+        """The worker-side path up to the write: nothing is held while the model is called."""
         reading = reading or self.reader.read(lease)
         result.database_seconds += reading.seconds
         result.skipped, result.unreadable, taken = reading.skipped, reading.failed, reading.taken
@@ -159,7 +236,7 @@ class BatchScorer:
         if len(taken):
             names = tuple(name for name, _ in self.m.inputs)
             scores = score(
-                model if self.purse is None else Metered(model, self.purse, lease.run),
+                model,
                 Batch(names, taken.values),
                 {output.name: output.kind for output in self.m.outputs},
                 rows_per_call=result.rows_per_call or DEFAULT_ROWS_PER_CALL,
@@ -169,10 +246,14 @@ class BatchScorer:
                 stop=self.stop,
                 proven=not reading.share.failures,
                 patience=self.patience,
+                gates=self._gates(lease),
+                pool=self._calls,
+                seconds=BATCH_SECONDS,
+                memory=self.memory,
             )
             outcomes, result.fault, result.statistics = scores.outcomes, scores.fault, scores.statistics
             result.rows_per_call = scores.rows_per_call
-        self._write(lease, taken, outcomes, result)
+        return taken, outcomes
 
     def _score_by_select(self, lease: Lease, result: BatchResult) -> None:
         """The in-database path with `mode = "select"`: the function runs unlocked, then the guarded write."""
@@ -237,19 +318,20 @@ class BatchScorer:
         self, lease: Lease, result: BatchResult, error: errors.RowFaultError, *, presumed: bool
     ) -> None:
         renew = self._renewer(lease)
-        taken, failures, scored = self.inside.isolate(
+        found = self.inside.isolate(
             lease, result.statistics, self.stop, renew, presumed=presumed, failed=error
         )
-        result.taken, result.scored = len(taken), scored
-        outcomes: list[Outcome] = list(failures.values())
-        result.complete = not self.stop.is_set()
+        result.fault = found.fault
+        result.complete = found.fault is None and not self.stop.is_set()
+        result.taken = len(found.taken) if result.complete else found.scored + len(found.failures)
+        result.scored = found.scored
         self.writeback.write(
             lease,
-            taken.pick(list(failures)),
-            outcomes,
+            found.taken.pick(list(found.failures)),
+            list(found.failures.values()),
             finish=result.complete,
             record=lambda t, share, w: self._record(
-                t, share, lease, result, Written(scored=scored, failed=w.failed, lost=w.lost)
+                t, share, lease, result, Written(scored=found.scored, failed=w.failed, lost=w.lost)
             ),
         )
 
@@ -259,7 +341,8 @@ class BatchScorer:
         """What belongs into the transaction of the rows; the run's shared row last, so that it is held briefly."""
         if share.has_failures:
             rows.forget_failures(transaction, self.m, lease.window)
-        if share.failures and result.fault is None and written.scored:
+        answered = written.scored and result.statistics.calls  # and not out of the memory alone
+        if share.failures and result.fault is None and answered:
             close_circuit(transaction, self.m)
         result.scored, result.lost = written.scored, written.lost
         result.failed = written.failed + result.unreadable
@@ -280,7 +363,8 @@ class BatchScorer:
             with self.database.transaction(lock_timeout="5s") as transaction:
                 share = share_prediction(transaction, self.m)
                 is_open = bool(share.circuit_open)
-                open_circuit(transaction, self.m, result.fault, share.failures or 0, already_open=is_open)
+                failures = share.failures or 0
+                result.pause = open_circuit(transaction, self.m, result.fault, failures, already_open=is_open)
         if not result.complete:
             self.leases.abandon(lease)
 
@@ -334,6 +418,9 @@ def log_batch(
         call_seconds_max=max(calls.seconds, default=None),
         call_rows_min=min(calls.sizes, default=None),
         call_rows_max=max(calls.sizes, default=None),
+        rows_remembered=calls.remembered,
+        rows_equal=calls.equal,
+        single_calls=calls.single,
         retries=calls.retries,
         throttled=calls.throttled,
         database_seconds=result.database_seconds,

@@ -42,7 +42,7 @@ class Span(NamedTuple):
 class Search:
     """Which range to call next, and who is to blame: the pure half of a bisection, for one thread.
 
-    The driver calls `next`, makes the call, and reports `succeeded`, `failed`, `divide` or `convict`, with
+    The driver calls `next`, makes the call, and reports `succeeded`, `failed`, `divide`, `put_back` or `convict`, with
     several ranges in flight if it likes. Ranges given out and never reported count as not scored.
 
     Args:
@@ -111,6 +111,11 @@ class Search:
         self._in_flight -= 1
         middle = (span.start + span.stop) // 2
         self._halves += [Span(middle, span.stop), Span(span.start, middle)]
+
+    def put_back(self, span: Span) -> None:
+        """The call was not made: its rows are given out again, in smaller ranges if the limit is less by then."""
+        self._in_flight -= 1
+        self._fresh.append(span)
 
     def convict(self, span: Span, error: RowFaultError) -> None:
         """The range's only row is at fault without a doubt, whatever the evidence."""

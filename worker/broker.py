@@ -1,8 +1,7 @@
-"""The broker: its URL, how Celery talks to it, and its failures in one line; it sends no message."""
+"""The broker: how Celery talks to it, and its failures in one line; it sends no message."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,28 +11,12 @@ from celery.exceptions import BackendError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from worker.config import Configuration
-from worker.errors import BrokerError, ConfigurationError
+from worker.errors import BrokerError
 
 BROKER_FAILURES = (OperationalError, BackendError, RedisError, ConnectionError, TimeoutError)
-_SCHEMES = ("redis://", "rediss://")
 _CONNECT_SECONDS = 5.0
 _SILENCE = 25.0  # seconds after which an idle connection is tried before it is used
 _RETRY = {"max_retries": 3, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.5}
-
-
-def broker_url(configuration: Configuration) -> str:
-    """The broker's URL with its secrets resolved; never print it.
-
-    Celery lets $CELERY_BROKER_URL, which `celery -b` sets, win over any setting, so results go there as well.
-
-    Raises:
-        ConfigurationError: it is not set, or not a URL of a Redis.
-    """
-    url = os.environ.get("CELERY_BROKER_URL") or configuration.broker_url()
-    if not url.startswith(_SCHEMES):
-        raise ConfigurationError(f"{configuration.path}: broker: expected redis:// or rediss://host:6379/0")
-    return url
 
 
 def broker_options(url: str) -> dict[str, Any]:

@@ -345,6 +345,11 @@ def shadow_of(live: Prediction) -> Prediction:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     shadow._shadow_of = live.name
+    models = [model for model in (live.model, shadow.model) if isinstance(model, SqlModel)]
+    if len({model.sql for model in models}) < len({(model.aurora, model.expression) for model in models}):
+        raise ValueError(
+            f"{where}.model: {shadow.model.kind} = {models[0].sql!r} is the live model's function; name another"
+        )
     if both := set(shadow.own_columns) & set(live.own_columns):
         raise ValueError(f"{where}: column {sorted(both)[0]!r} would be written by both")
     return shadow
@@ -386,6 +391,11 @@ class Configuration(Section):
     broker: str = "$CELERY_BROKER_URL"
     throttle: Throttle = Throttle()
     predictions: dict[str, Prediction] = Field(min_length=1)
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths in the file begin."""
+        return Path(self.path).parent
 
     @model_validator(mode="after")
     def _databases_exist(self) -> Configuration:

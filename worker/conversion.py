@@ -29,6 +29,7 @@ _INTEGER_BITS = {
 }
 _LONGEST_NUMERIC = 131_072  # digits before the point in PostgreSQL's numeric; MySQL's decimal has 65
 _MOST_DIMENSIONS = 6  # of PostgreSQL's arrays
+_LONGEST_VECTOR = 16_000  # numbers in pgvector's types
 _BINARY = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")  # MySQL's types of bytes
 _LISTS = {list, tuple, np.ndarray}
 
@@ -55,11 +56,13 @@ class OutputType:
         kind: what an answer must be.
         element: what an array's elements must be; None for every other kind.
         name: the SQL type's name (`smallint`, `vector(384)`), which decides ranges and dimensions.
+        oid: its number in the server's catalogue, where answers travel in the type's own binary form.
     """
 
     kind: OutputKind
     element: OutputKind | None = None
     name: str = ""
+    oid: int = 0
 
 
 class AnswerError(ValueError):
@@ -263,6 +266,8 @@ def _vector(raw: Any, output: OutputType) -> list[float]:
     size = re.search(r"\((\d+)\)", output.name)
     if size and len(values) != int(size[1]):
         raise AnswerError(f"expected {size[1]} numbers, the model answered {len(values)}")
+    if not 0 < len(values) <= _LONGEST_VECTOR:
+        raise AnswerError(f"expected 1 to {_LONGEST_VECTOR} numbers, the model answered {len(values)}")
     return values
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import marshal
 import pickle
 from collections.abc import Hashable, Sequence
-from typing import Any
 
-Row = tuple[Any, ...]
+from worker.columns import Columns, Row
+
 _SAMPLE = 100  # rows
 
 
@@ -17,23 +17,27 @@ def distinct(rows: Sequence[Row]) -> tuple[Sequence[Row], list[int] | None]:
     The positions are None where no row is there twice. Python holds 1, 1.0 and True for equal, and 0.0 and
     -0.0; here they differ. Rows that Python holds for different (two NaNs) may be told apart or not.
 
-    5,000 rows of 20 columns: 0.2 ms where one column tells them all apart, 0.6 ms where it takes two, 1 ms more, 4 ms
-    with equal rows among them (20 ms with decimals or dates).
+    5,000 rows of 20 columns: 0.2 ms where one column tells them all apart or they are `Columns` with numbers that do,
+    0.6 ms where it takes two, 1 ms more, 4 ms with equal rows among them (20 ms with decimals or dates).
     """
+    if isinstance(rows, Columns) and rows.differ():
+        return rows, None
+    made = list(rows) if isinstance(rows, Columns) else rows
     try:
-        if _two_columns_differ(rows) or len(set(rows)) == len(rows):
+        if _two_columns_differ(made) or len(set(made)) == len(made):
             return rows, None
     except TypeError:  # lists and dictionaries cannot be hashed
         pass
-    keys = list(map(exact, rows))
+    keys = list(map(exact, made))
     numbers: dict[Hashable, int] = {}
     positions = [numbers.setdefault(key, len(numbers)) for key in keys]
     if len(numbers) == len(rows):
         return rows, None
-    first: dict[int, Row] = {}
-    for position, row in zip(positions, rows, strict=True):
-        first.setdefault(position, row)
-    return list(first.values()), positions
+    first: dict[int, int] = {}
+    for place, position in enumerate(positions):
+        first.setdefault(position, place)
+    places = list(first.values())
+    return rows.pick(places) if isinstance(rows, Columns) else [rows[place] for place in places], positions
 
 
 def _two_columns_differ(rows: Sequence[Row]) -> bool:

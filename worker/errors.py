@@ -59,7 +59,15 @@ class BrokerError(RowscoreError):
     """Celery's broker cannot be reached."""
 
 
+class StoreError(RowscoreError):
+    """The Redis in which workers share rates and remembered answers cannot be used."""
+
+
 # --- the database -----------------------------------------------------------------------------------------
+
+
+class FileError(RowscoreError):
+    """A file cannot be written."""
 
 
 class DatabaseError(RowscoreError):
@@ -106,9 +114,18 @@ class DataError(DatabaseError):
 
 
 class ModelError(RowscoreError):
-    """A call to the model failed."""
+    """A call to the model failed.
+
+    Attributes:
+        sent: whether the service was asked at all. What was found wrong before is no call: it is neither counted nor
+            paid, and draws on no rate.
+    """
 
     failure = FailureClass.SERVICE_TEMPORARY
+
+    def __init__(self, message: str | None = None, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class RowFaultError(ModelError):
@@ -126,8 +143,10 @@ class RowRejectedError(RowFaultError):
 class ServiceUnavailableError(ModelError):
     """The model service does not answer now."""
 
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str | None = None, *, retry_after: float | None = None, sent: bool = True
+    ) -> None:
+        super().__init__(message, sent=sent)
         self.retry_after = retry_after
 
 
@@ -139,8 +158,20 @@ class ConnectionDroppedError(ServiceUnavailableError):
     """The model service closed the connection instead of answering, each time: a row may make it crash."""
 
 
+class ServiceFailedError(ConnectionDroppedError):
+    """The model service failed inside, each time: a row may make it fail."""
+
+
 class PayloadTooLargeError(ModelError):
-    """The model service takes fewer bytes or rows a call than were sent."""
+    """The model service takes fewer bytes or rows a call than these.
+
+    Attributes:
+        fitting: about so many rows would do, where that is known.
+    """
+
+    def __init__(self, message: str | None = None, *, sent: bool = True, fitting: int | None = None) -> None:
+        super().__init__(message, sent=sent)
+        self.fitting = fitting
 
 
 class ServiceRefusedError(ModelError):
@@ -152,12 +183,17 @@ class ServiceRefusedError(ModelError):
 class BudgetSpentError(ModelError):
     """The budget does not allow another call; nothing was sent."""
 
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, sent=False)
+
 
 class ThrottledError(ModelError):
-    """The model service asks to be called less often."""
+    """The model service asks to be called less often, or the configured rate does."""
 
     failure = FailureClass.THROTTLED
 
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str | None = None, *, retry_after: float | None = None, sent: bool = True
+    ) -> None:
+        super().__init__(message, sent=sent)
         self.retry_after = retry_after

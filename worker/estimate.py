@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from worker import backfill, rows
 from worker.backfill import Scope
-from worker.batch import DEFAULT_ROWS_PER_CALL
+from worker.batch import call_limit
 from worker.config import Prediction
 from worker.database import Transaction
 from worker.engine import Engine
@@ -86,7 +86,7 @@ def estimate(
     if m.function is not None:
         size = min(share.rows_per_claim or prediction.max_rows_per_claim, prediction.max_rows_per_claim)
     else:
-        limit = prediction.max_rows_per_batch or DEFAULT_ROWS_PER_CALL
+        limit = call_limit(prediction, engine.model(prediction))
         size = min(limit, share.rows_per_call or limit)
     calls = None if about.total is None else math.ceil(about.total / size)
     tried = _sample(engine, prediction, about, sample, size) if sample else None
@@ -125,6 +125,7 @@ def _sample(engine: Engine, prediction: Prediction, about: Scope, limit: int, si
         concurrency=prediction.concurrency,
         stop=engine.stop,
         proven=True,
+        gates=[] if (rates := engine.rates(prediction)) is None else [rates],
     )
     seconds = time.perf_counter() - started
     if scores.fault is not None:

@@ -6,6 +6,7 @@ model is called and nothing is written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,24 @@ from typing import Any
 import sql
 from worker import accesses
 from worker.batch import DEFAULT_ROWS_PER_CALL
-from worker.batching import Batching, BatchSettings, judge_batching, service_of
+from worker.batching import (
+    Batching,
+    BatchSettings,
+    Caller,
+    Leak,
+    judge_batching,
+    judge_caller,
+    service_of,
+)
 from worker.database import Database, Transaction
 from worker.errors import NotAppliedError
+from worker.facts import MARK_PREFIX
+from worker.function import address_of
 from worker.kinds.base import ServiceModel
 from worker.kinds.sql import SqlModel
 from worker.leases import Window, bind_key
 from worker.materialisation import Materialisation
-from worker.names import index_name
+from worker.names import index_name, literal
 from worker.plans import PlanFacts, analyse, nested_functions
 from worker.rows import unanswered
 from worker.states import RowState
@@ -91,6 +102,10 @@ class Explanation:
         rows: rows that the statements were planned for; 0 where the table is empty.
         batching: rows a model call.
         service_calls: calls of Aurora's machine learning as the server counted them.
+        leaks: what else in the database calls the function, and not in batches.
+        uncounted: why the server counts no calls; empty where it does, or there are none to count.
+        plans_query: finds the statements that called the function outside batch mode, where query plan management
+            recorded them; empty where there is no such thing, or no service is called.
     """
 
     prediction: str
@@ -100,6 +115,9 @@ class Explanation:
     statements: tuple[StatementPlan, ...]
     batching: Batching
     service_calls: Mapping[str, int]
+    leaks: tuple[Leak, ...] = ()
+    uncounted: str = ""
+    plans_query: str = ""
 
     @property
     def by_index(self) -> bool:
@@ -141,14 +159,20 @@ class _Explainer:
             str(name): int(count)
             for name, count in self._transaction.rows(self._statements["find_service_calls"].render())
         }
+        settings: Any = self._row("find_batch_settings")
+        service = self._m.function is not None and service_of(self._m.function) is not None
+        counting = getattr(settings, "track_functions", "all")
         return Explanation(
             prediction=self._m.name,
             table=self._m.table.label,
             waiting=waiting[1] if waiting else 0,
             rows=rows,
             statements=plans,
-            batching=self._batching(plans),
+            batching=self._batching(plans, settings),
             service_calls=calls,
+            leaks=self._leaks() if service else (),
+            uncounted=f"track_functions is {counting}" if service and counting != "all" else "",
+            plans_query=self._plans_query() if service else "",
         )
 
     def _names(self) -> tuple[str, ...]:
@@ -222,12 +246,40 @@ class _Explainer:
         keys = self._transaction.fetch_binary(m.render("sample_keys"), bounds)
         return text, unanswered(self._transaction, m, keys)
 
-    def _batching(self, plans: tuple[StatementPlan, ...]) -> Batching:
+    def _called(self) -> tuple[str, str]:
+        """Schema and name of the function."""
+        model, function = self._m.prediction.model, self._m.function
+        if function is None or function.trailing or not isinstance(model, SqlModel):
+            return "", function.label if function is not None else ""
+        return address_of(model.sql, self._m.table.schema)
+
+    def _leaks(self) -> tuple[Leak, ...]:
+        schema, name = self._called()
+        function = self._m.function
+        rows = self._transaction.rows(
+            self._statements["find_callers"].render(),
+            oid=function.oid if function is not None else 0,
+            schema=schema,
+            name=name,
+            label=function.label if function is not None else "",
+            call=rf"(^|[^a-z0-9_$])[\"`]?{re.escape(name.lower())}[\"`]?\s*\(",
+            own=MARK_PREFIX,
+        )
+        callers = (Caller(row.kind, row.name, row.text or "") for row in rows)
+        return tuple(filter(None, (judge_caller(caller, name) for caller in callers)))
+
+    def _plans_query(self) -> str:
+        if "find_unbatched_plans" not in self._statements:
+            return ""
+        name = literal(self._called()[1], self._m.dialect)
+        return self._statements["find_unbatched_plans"].show(function_name=name)
+
+    def _batching(self, plans: tuple[StatementPlan, ...], row: Any) -> Batching:
         prediction, function = self._m.prediction, self._m.function
         if function is not None:
-            row: Any = self._row("find_batch_settings")
             counsel = self._transaction.capabilities.counsel
-            settings = BatchSettings(bool(row.aurora), row.function_migration, counsel)
+            switches = {name: getattr(row, name) for name in row._fields if name.startswith("apg_")}
+            settings = BatchSettings(bool(row.aurora), switches, counsel)
             nested = {name for plan in plans for name in plan.functions}
             return judge_batching(function, settings, nested, prediction.max_rows_per_batch)
         learned, limit = self._rows_per_call, prediction.max_rows_per_batch

@@ -11,7 +11,7 @@ from typing import Any
 
 import sql
 from worker.capabilities import capabilities_of
-from worker.config import Prediction
+from worker.config import SHADOW_SUFFIX, Prediction
 from worker.database import Transaction
 from worker.errors import ConfigurationError, MissingObjectError
 from worker.kinds.aurora import (
@@ -108,9 +108,9 @@ def find_function(
         raise TypeError("only a model of kind sql has a function")
     named, name = split_name(model.sql)
     rows = _named(transaction, named, name)
-    if model.aurora is not None:
+    if model.made:
         rows = rows or _named(transaction, schema, name)
-        if not rows or any(_is_own(row.comment, prediction.name) for row in rows):
+        if not rows or any(_is_own(row.comment, prediction) for row in rows):
             return None
     if not rows:
         raise MissingObjectError(
@@ -157,15 +157,24 @@ def _named(transaction: Transaction, schema: str | None, name: str) -> Sequence[
     return transaction.rows(statement, schema=schema, name=name)
 
 
-def _is_own(comment: str | None, prediction: str) -> bool:
+def _is_own(comment: str | None, prediction: Prediction) -> bool:
+    """Whether `apply` made it for this prediction, or for the one with which it may have changed places since."""
     mark = read_mark(comment)
-    return mark is not None and mark.role is Role.MODEL and mark.prediction == prediction
+    pair = {prediction.name, prediction.shadow_of}
+    if prediction.shadow is not None:
+        pair.add(prediction.name + SHADOW_SUFFIX)
+    return mark is not None and mark.role is Role.MODEL and mark.prediction in pair
+
+
+def field_names(prediction: Prediction) -> list[str]:
+    """The names that the outputs have in the answer of a function that `apply` makes; the live ones, for a shadow."""
+    return [prediction.live_column(name) or name for name in prediction.outputs]
 
 
 def foresee_function(
     prediction: Prediction, schema: str, outputs: Sequence[Any], types: Sequence[str], dialect: str
 ) -> Function:
-    """The function that calls a service of Aurora's as `apply` makes it, or the built-in one that needs no making.
+    """The function as `apply` makes it, or the built-in one that needs no making.
 
     Args:
         schema: the table's.
@@ -173,14 +182,15 @@ def foresee_function(
         types: the inputs' types.
     """
     model = prediction.model
-    if not isinstance(model, SqlModel) or model.aurora is None:
-        raise TypeError("only a model with a section aurora has a function that is made")
+    if not isinstance(model, SqlModel) or not model.made:
+        raise TypeError("only a model with `aurora` or `expression` has a function that is made")
     calling = capabilities_of(dialect).calling
     if isinstance(model.aurora, ComprehendSentiment) and calling.built_in_sentiment:
         return _built_in(model.aurora, calling.built_in_sentiment, prediction.max_rows_per_batch)
     address = address_of(model.sql, schema)
     batched = calling.takes_batch_size and isinstance(model.aurora, SageMakerEndpoint | ComprehendSentiment)
-    array = _together(types) if calling.most_inputs is not None and len(types) > calling.most_inputs else None
+    too_many = calling.most_inputs is not None and len(types) > calling.most_inputs
+    array = _together(types) if too_many and model.expression is None else None
     place = (1 if array else len(types)) if batched else None
     several = len(outputs) > 1 and calling.composites
     typed = (address[0], fitted(address[1] + ANSWER_SUFFIX, LONGEST))
@@ -189,15 +199,15 @@ def foresee_function(
         target=".".join(sql.quote(part, dialect) for part in address),
         label=".".join(address),
         returns=".".join(sql.quote(part, dialect) for part in typed) if several else outputs[0].cast_type,
-        fields=tuple(sql.quote(output.name, dialect) for output in outputs) if several else (),
+        fields=tuple(sql.quote(name, dialect) for name in field_names(prediction)) if several else (),
         batch_size_place=place,
-        batch_mode=True,
+        batch_mode=calling.aliases or model.aurora is not None or "aws_" in (model.expression or ""),
         executable=True,
         volatility="v",
         parallel="s",
-        cost=5000.0,
+        cost=5000.0 if model.aurora is not None else 100.0,
         language="sql",
-        source=_source(model.aurora, calling.aliases, prediction.max_rows_per_batch),
+        source=model.expression or _source(model.aurora, calling.aliases, prediction.max_rows_per_batch),
         made=True,
         array=array,
     )
@@ -211,7 +221,7 @@ def _together(types: Sequence[str]) -> str:
     return "text[]"
 
 
-def _source(service: AuroraService, aliases: bool, asked: int | None) -> str:
+def _source(service: AuroraService | None, aliases: bool, asked: int | None) -> str:
     """What of the function's text tells which service it calls, and with how many rows, before it is there."""
     if isinstance(service, BedrockInvocation | BedrockEmbeddings):
         return "aws_bedrock_invoke_model" if aliases else "aws_bedrock.invoke_model"

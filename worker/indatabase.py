@@ -25,6 +25,9 @@ STATEMENT_SHARE = (
     0.8  # of the lease's time: the statement ends before another worker may take the window over
 )
 
+# What ends the scoring of a window, and leaves what was scored of it as it is.
+FAULTS = (errors.ModelError, errors.StatementTimeoutError, errors.LockTimeoutError, errors.ConflictError)
+
 
 @dataclass(slots=True)
 class Answers:
@@ -50,6 +53,23 @@ class Answers:
         """Some more."""
         self.parts.append(taken)
         self.outcomes.extend(outcomes)
+
+
+@dataclass(slots=True)
+class Isolated:
+    """What became of a window that was scored around its poison rows: all of it is paid for, and some is written.
+
+    Attributes:
+        taken: the window's rows.
+        failures: the poison rows among them, by their places.
+        scored: rows that were written.
+        fault: why the search ended before all rows had been asked about, where something failed.
+    """
+
+    taken: Taken
+    failures: dict[int, RowFailure] = field(default_factory=dict)
+    scored: int = 0
+    fault: errors.RowscoreError | None = None
 
 
 class InDatabase:
@@ -174,12 +194,7 @@ class InDatabase:
                     select(window, limit)
                 except errors.RowFaultError as error:
                     isolated(window, limit, error)
-        except (
-            errors.ModelError,
-            errors.StatementTimeoutError,
-            errors.LockTimeoutError,
-            errors.ConflictError,
-        ) as fault:
+        except FAULTS as fault:
             found.complete, found.fault = False, fault
         return found
 
@@ -213,17 +228,15 @@ class InDatabase:
         *,
         presumed: bool,
         failed: errors.RowFaultError,
-    ) -> tuple[Taken, dict[int, RowFailure], int]:
-        """Score the window around its poison rows; returns all rows, failures by place, and how many were written.
+    ) -> Isolated:
+        """Score the window around its poison rows; an error that ends it is in what it returns.
 
         Args:
             presumed: see `answers`.
             failed: the error of the whole window, which is not tried again.
         """
-        scored = 0
 
         def update(window: Window, limit: int) -> None:
-            nonlocal scored
             renew()
             started = time.perf_counter()
             counts: list[int] = []
@@ -234,12 +247,14 @@ class InDatabase:
             )
             self.take_back(lease, limit - counts[0])
             self.note_call(statistics, counts[0], started)
-            scored += counts[0]
+            found.scored += counts[0]
 
-        taken = identify(self.database, self.m, lease, lease.window, lease.rows)
-        failures: dict[int, RowFailure] = {}
-        self._isolate(taken, update, failures, stop, presumed=presumed, failed=failed)
-        return taken, failures, scored
+        found = Isolated(identify(self.database, self.m, lease, lease.window, lease.rows))
+        try:
+            self._isolate(found.taken, update, found.failures, stop, presumed=presumed, failed=failed)
+        except FAULTS as fault:
+            found.fault = fault
+        return found
 
     def _isolate(
         self,

@@ -496,9 +496,9 @@ def share_prediction(
         raise NotAppliedError(f"{name} is not applied to this database; run `rowscore apply {name}`")
     if generation is not None and row.generation != generation:
         raise GenerationChangedError
-    if (row.definition_hash, row.version) != (prediction.definition_hash, prediction.version_value):
+    if (row.definition_hash, row.version) != (materialisation.definition_hash, prediction.version_value):
         _refuse_switched(transaction, materialisation)
-    if row.definition_hash != prediction.definition_hash:
+    if row.definition_hash != materialisation.definition_hash:
         raise StaleDefinitionError(
             f"{name}: this process has definition {prediction.definition_hash} and the database {row.definition_hash}; "
             f"run `rowscore apply {name}` if the file is the newer one, else update this process's file"

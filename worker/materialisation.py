@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,11 +11,12 @@ from sqlalchemy.exc import DBAPIError
 
 import sql
 from worker.answers import OutputKind, OutputType
-from worker.capabilities import Capabilities, capabilities_of
+from worker.capabilities import Capabilities, Packing, capabilities_of
 from worker.config import Input, Prediction
 from worker.database import Transaction, one_line
 from worker.errors import ConfigurationError, ConnectionFailedError, MissingObjectError, PrivilegeError
 from worker.function import Function, find_function, foresee_function
+from worker.kinds.base import CalledModel
 from worker.kinds.sql import SqlModel
 from worker.names import digest, index_name, literal
 from worker.options import Options
@@ -69,6 +70,7 @@ class Kept:
 
 
 _KEPT_BITS = 40
+_MOST_PACKED = 1600  # columns; a SELECT has at most 1,664
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,22 @@ class Materialisation:
         return tuple(read(expression, sql_type) for (_, expression), sql_type in pairs)
 
     @cached_property
+    def packings(self) -> tuple[Packing, ...] | None:
+        """How the columns of a read are packed: key, fingerprint, inputs; None where it is made row by row."""
+        packing = capabilities_of(self.dialect).packing
+        read = zip(self.inputs, self.read_inputs, self.input_types, strict=True)
+        types = ["bigint" if key.native else "text" for key in self.key]
+        types += [self.fingerprint[1]]
+        types += ["text" if expression != plain else sql_type for (_, plain), expression, sql_type in read]
+        found = [each for each in map(packing, types) if each is not None]
+        return tuple(found) if len(found) == len(types) <= _MOST_PACKED else None
+
+    @cached_property
+    def definition_hash(self) -> str:
+        """The prediction's, computed once: each transaction asks for it."""
+        return self.prediction.definition_hash
+
+    @cached_property
     def parsed_inputs(self) -> tuple[int, ...]:
         """The places of the inputs that are JSON, where the driver answers its text."""
         if not capabilities_of(self.dialect).json_as_text:
@@ -138,6 +156,22 @@ class Materialisation:
             place
             for place, (item, sql_type) in enumerate(types)
             if "json" in (sql_type, columns[item.column].type if item.column is not None else "")
+        )
+
+    @cached_property
+    def boolean_inputs(self) -> tuple[int, ...]:
+        """The places of the boolean columns that the driver answers as numbers, where the model has words for them."""
+        capabilities, model = capabilities_of(self.dialect), self.prediction.model
+        named = isinstance(model, CalledModel) and model.encoding.booleans is not None
+        if not named or not capabilities.booleans_as_numbers:
+            return ()
+        types = [
+            self.table.columns[item.column].type if item.column else "" for item in self.prediction.inputs
+        ]
+        return tuple(
+            place
+            for place, sql_type in enumerate(types)
+            if capabilities.output_type(sql_type, "", None).kind is OutputKind.BOOLEAN
         )
 
     @cached_property
@@ -208,6 +242,8 @@ class Materialisation:
             "keys": self.key,
             "inputs": self.inputs,
             "read_inputs": self.read_inputs,
+            "packed": False,  # a read's rows are asked for as rows
+            "packings": self.packings,
             "outputs": self.outputs,
             "state": prediction.state_column,
             "scored_at": prediction.scored_at_column,
@@ -319,6 +355,13 @@ def _described(
         raise ConfigurationError(f"{label}: the database refuses it: {reason}") from error
 
 
+def reading(transaction: Transaction, m: Materialisation, inputs: Sequence[Input]) -> Materialisation:
+    """The same with other inputs, for whoever reads columns beside the model's; it is not for writing."""
+    prediction = m.prediction.model_copy(update={"inputs": tuple(inputs)})
+    draft = replace(m, prediction=prediction, input_types=("unknown",) * len(inputs))
+    return replace(draft, input_types=_input_types(transaction, draft))
+
+
 def restricted(m: Materialisation, kind: RunKind, options: Options) -> Materialisation:
     """The same for a run that is about some of the rows only."""
     outdated = _outdated(m, options) if kind is RunKind.RESCORE else None
@@ -361,14 +404,16 @@ def _output(
     capabilities: Capabilities = transaction.capabilities
     existing = table.columns.get(name)
     if existing is not None:
-        kind = capabilities.output_type(existing.base_type, existing.category, existing.element)
+        kind = capabilities.output_type(
+            existing.base_type, existing.category, existing.element, existing.type_oid
+        )
         return Output(name, existing.type, existing.cast_type, kind, capabilities.sent_type(kind))
     if like is not None and (live := table.columns.get(like)) is not None:
-        kind = capabilities.output_type(live.base_type, live.category, live.element)
+        kind = capabilities.output_type(live.base_type, live.category, live.element, live.type_oid)
         collation = f" COLLATE {live.collation}" if live.collation and live.type != "json" else ""
         return Output(name, live.type + collation, live.cast_type, kind, capabilities.sent_type(kind))
     found = capabilities.find_type(transaction, asked)
     if found is None:
         raise MissingObjectError(f"{where}: the database has no type {asked!r}; is an extension missing?")
-    kind = capabilities.output_type(found.type, found.category, found.element)
+    kind = capabilities.output_type(found.type, found.category, found.element, found.oid)
     return Output(name, asked, found.cast_type, kind, capabilities.sent_type(kind))

@@ -16,11 +16,13 @@ COMMAND = "rowscore_definitions"
 
 @inspect_command()  # type: ignore[untyped-decorator]  # celery has no types
 def rowscore_definitions(state: Any, **_: Any) -> dict[str, Any]:
-    """The definition and the model version of each prediction that this worker was started with."""
+    """The definition and the model version of each prediction that this worker was started with, and its queues."""
     predictions = state.app.configuration.predictions.values()
+    consumer = state.consumer.task_consumer
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "queues": [queue.name for queue in consumer.queues] if consumer else [],
         "predictions": {
             item.name: {"definition": item.definition_hash, "version": item.version_value}
             for item in predictions
@@ -31,8 +33,8 @@ def rowscore_definitions(state: Any, **_: Any) -> dict[str, Any]:
 def worker_definitions(app: Celery, timeout: float = 1.0) -> dict[str, dict[str, Any]]:
     """What the workers answer within `timeout` seconds, by the worker's name; empty where none runs.
 
-    Each answer holds `host`, `pid` (the parent process's) and `predictions`: by name their `definition` (the
-    hash) and `version`.
+    Each answer holds `host`, `pid` (the parent process's), the names of the `queues` that it takes tasks from, and
+    `predictions`: by name their `definition` (the hash) and `version`.
 
     Raises:
         BrokerError: the broker cannot be reached.

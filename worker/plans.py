@@ -20,6 +20,8 @@ _BATCHES = re.compile(
     rf"Batch Processing:\s*num batches=(\d+)\s+avg/min/max batch size={_NUMBERS}"
     rf"(?:\s+avg/min/max batch call time={_NUMBERS})?"
 )
+_NODE = re.compile(r"(\s*->\s+)(.+)")  # every node but the topmost
+_FUNCTION = re.compile(r"Function Scan on ([^\s(]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,12 @@ class BatchProcessing:
     batches: int
     rows: tuple[float, float, float]
     milliseconds: tuple[float, float, float] | None
+
+    def __str__(self) -> str:
+        mean, least, most = self.rows
+        told = f"{self.batches:,} {'batch' if self.batches == 1 else 'batches'} of {mean:,g} rows on average"
+        told += f" ({least:,g} to {most:,g})" if least != most else ""
+        return told + (f", {self.milliseconds[0]:,.0f} ms each" if self.milliseconds else "")
 
 
 def analyse(plan_json: Any, table: str | Collection[str]) -> PlanFacts:
@@ -104,6 +112,21 @@ def nested_functions(plan_json: Any) -> tuple[str, ...]:
         if node["Node Type"] == "Function Scan" and below_loop and "Function Name" in node:
             schema = node.get("Schema")
             found.append(f"{schema}.{node['Function Name']}" if schema else node["Function Name"])
+    return _unique(found)
+
+
+def nested_functions_in(text: str) -> tuple[str, ...]:
+    """The same of a plan in EXPLAIN's text format, in which Aurora tells of its batches."""
+    lines = text.splitlines()
+    found = []
+    above = [(-1, lines[0].strip())] if lines else []  # the nodes above a line, each with its indent
+    for match in filter(None, map(_NODE.match, lines)):
+        indent = len(match[1])
+        above = [node for node in above if node[0] < indent]
+        scan = _FUNCTION.match(match[2])
+        if scan is not None and any(node.startswith("Nested Loop") for _, node in above):
+            found.append(scan[1].replace('"', ""))
+        above.append((indent, match[2]))
     return _unique(found)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 from worker.config import Prediction
 from worker.database import Database
-from worker.errors import BudgetSpentError, ThrottledError
+from worker.errors import BudgetSpentError, ModelError, ThrottledError
+from worker.gates import Failed
 from worker.materialisation import Materialisation
-from worker.models.protocol import Answer, Batch, Model, RowFailure, Wrapped
+from worker.models.protocol import Weight
 from worker.options import Budget
 
 
@@ -76,30 +79,8 @@ def spent(budget: Budget, *, daily: bool) -> str:
     return f"the {'daily budget' if daily else 'budget'} of {budget.text} is spent"
 
 
-class Metered(Wrapped):
-    """A model whose every request is paid from a purse before it is sent."""
-
-    def __init__(self, model: Model, purse: Purse, run: int) -> None:
-        super().__init__(model)
-        self._purse = purse
-        self._run = run
-
-    def call(self, batch: Batch) -> list[Answer | RowFailure]:
-        """Draw, then call; what is throttled was not paid for.
-
-        Raises:
-            BudgetSpentError: nothing was sent.
-        """
-        self._purse.draw(self._run, 1, len(batch))
-        try:
-            return list(self.model.call(batch))
-        except ThrottledError:
-            self._purse.give_back(self._run, 1, len(batch))
-            raise
-
-
 class Account:
-    """A purse and the run that keeps its sums, for who spends of it without being that run."""
+    """A purse and the run that keeps its sums: the gate that calls are paid at."""
 
     def __init__(self, purse: Purse, run: int) -> None:
         self._purse = purse
@@ -113,6 +94,16 @@ class Account:
         """See `Purse.give_back`."""
         self._purse.give_back(self._run, calls, rows)
 
-    def meter(self, model: Model) -> Metered:
-        """The model, every request of which is paid from it."""
-        return Metered(model, self._purse, self._run)
+    def enter(self, weight: Weight, _stop: threading.Event) -> Failed:
+        """See `worker.gates.Gate`: a call draws before it is sent, and what is throttled was not paid for.
+
+        Raises:
+            BudgetSpentError: nothing was reserved.
+        """
+        self.draw(weight.requests, weight.rows)
+
+        def failed(error: ModelError) -> None:
+            if not error.sent or isinstance(error, ThrottledError):
+                self.give_back(weight.requests, weight.rows)
+
+        return failed

@@ -16,6 +16,10 @@ from worker.models.protocol import RowFailure
 from worker.rows import Taken
 from worker.writeback import mark_failed
 
+NARROW = 16_000_000  # characters in the texts of a window
+PACKED_FROM = 1000  # rows: with 20 columns a packed read begins 0.3 ms of processor time later
+_SAMPLE = 100  # rows
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -38,11 +42,17 @@ class Reading:
 
 
 class Reader:
-    """Reads windows of one prediction; every read is one short transaction."""
+    """Reads windows of one prediction; every read is one short transaction.
+
+    Column by column, unless there are texts and it has not seen yet that they are short: the server holds packed
+    columns in its memory, and 1 GB is too much for it.
+    """
 
     def __init__(self, database: Database, materialisation: Materialisation) -> None:
         self.database = database
         self.m = materialisation
+        packings = materialisation.packings or ()
+        self._narrow = all(packing.narrow for packing in packings[len(materialisation.key) + 1 :])
 
     def skip(self, lease: Lease) -> tuple[Any, int]:
         """The prediction's row (see `share_prediction`), and how many rows `where` excluded.
@@ -65,11 +75,14 @@ class Reader:
             with self._open() as transaction:
                 share = share_prediction(transaction, self.m, lease.generation)
                 skipped = rows.skip(transaction, self.m, lease)
-                taken = rows.read(transaction, self.m, lease, lease.window, lease.rows)
+                packed = self._narrow and lease.rows >= PACKED_FROM
+                taken = rows.read(transaction, self.m, lease, lease.window, lease.rows, packed=packed)
             failed = 0
         except errors.DataError:
             share, failed, taken = self._around(lease)
             skipped = 0
+        if len(taken):
+            self._narrow = _characters(taken) <= NARROW
         return Reading(share, skipped, failed, taken, time.monotonic() - began, began)
 
     def _around(self, lease: Lease) -> tuple[Any, int, Taken]:
@@ -100,3 +113,10 @@ class Reader:
 
     def _open(self) -> Any:
         return self.database.transaction(**self.database.capabilities.plan_pins, lock_timeout="5s")
+
+
+def _characters(taken: Taken) -> float:
+    """About how many the texts among the inputs have, by a sample of the rows."""
+    sample = taken.values[:: len(taken) // _SAMPLE + 1]
+    counted = sum(len(value) for row in sample for value in row if isinstance(value, str))
+    return counted / len(sample) * len(taken)

@@ -20,6 +20,7 @@ from worker.batch import DEFAULT_ROWS_PER_CALL
 from worker.controller import FLOOR
 from worker.database import Database
 from worker.distinct import distinct
+from worker.gates import Gate
 from worker.indatabase import STATEMENT_SHARE, model_error
 from worker.kinds.base import ServiceModel
 from worker.kinds.sql import SqlModel
@@ -90,10 +91,18 @@ class Calls:
     setting = "max_rows_per_batch"
 
     def __init__(
-        self, model: Model, m: Materialisation, taken: Taken, stop: threading.Event, clock: Clock
+        self,
+        model: Model,
+        m: Materialisation,
+        taken: Taken,
+        stop: threading.Event,
+        clock: Clock,
+        gates: Sequence[Gate] = (),
     ) -> None:
         values, _ = distinct(taken.values)  # equal rows are sent once, so a call would be too small
         self.rows = len(values)
+        self.most_rows = model.most_rows
+        self._gates = gates
         self._values = values
         self._m = m
         self._meter = _Meter(model, clock)
@@ -128,6 +137,7 @@ class Calls:
             stop=self._stop,
             proven=True,
             patience=_PATIENCE,
+            gates=self._gates,
         )
         seconds = self._clock() - started
         meter = self._meter
@@ -144,7 +154,8 @@ class Calls:
 
     def _answered(self, trial: Trial, scores: Scores, seconds: float) -> Result:
         latencies = tuple(self._meter.latencies)
-        if self._meter.throttled and latencies:  # without the waits: all at once, so as long as one call
+        waited = self._meter.throttled or self._gates
+        if waited and latencies:  # without the waits: all at once, so as long as one call
             seconds = sum(latencies) / len(latencies)
         if scores.statistics.calls == 0 or len(latencies) < trial.calls:  # it was told to stop
             return Result(trial, self._meter.calls, verdict=Verdict.FAILED, reason="it was told to stop")
@@ -155,7 +166,7 @@ class _Meter(Wrapped):
     """The model, its calls counted, and ended where a trial has used up its own or has failed; for several threads.
 
     Attributes:
-        failure: the first error of a call that was sent, or was not for lack of a budget.
+        failure: the first error of a call.
         latencies: seconds of each call that was answered.
     """
 
@@ -191,10 +202,6 @@ class _Meter(Wrapped):
                 self._left += 1
                 self.throttled += 1
             raise
-        except errors.BudgetSpentError as error:  # nothing was sent
-            with self._lock:
-                self.failure = self.failure or error
-            raise
         except (errors.ModelError, MemoryError) as error:
             raise self._failed(batch, error) from error
         self._count(batch, self._clock() - started)
@@ -205,13 +212,15 @@ class _Meter(Wrapped):
             error = errors.PayloadTooLargeError(f"{len(batch)} rows do not fit into memory")
         with self._lock:
             self.failure = self.failure or error
-        self._count(batch, None)
+        if error.sent:
+            self._count(batch, None)
         return error
 
     def _count(self, batch: Batch, seconds: float | None) -> None:
+        weight = self.model.weigh(batch)
         with self._lock:
-            self.calls += 1
-            self.rows += len(batch)
+            self.calls += weight.requests
+            self.rows += weight.rows
             if seconds is not None:
                 self.latencies.append(seconds)
 
@@ -225,6 +234,7 @@ class Statements:
 
     concurrent = False
     smallest = FLOOR
+    most_rows = None
     unit = "statement"
 
     def __init__(

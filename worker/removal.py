@@ -13,10 +13,11 @@ from worker.changes import Change
 from worker.config import Prediction
 from worker.database import Transaction
 from worker.errors import RefusedError
-from worker.facts import (
-    MarkedColumn,
-    OwnModel,
-    View,
+from worker.facts import MarkedColumn, OwnModel, View
+from worker.names import LONGEST, Role, fitted, function_name, index_name, literal, trigger_name
+from worker.plan import in_dialect
+from worker.state import own_tables_removal, unregistration_statement
+from worker.survey import (
     bind_tables,
     named_tables,
     read_dependents,
@@ -25,9 +26,6 @@ from worker.facts import (
     read_registrations,
     read_views,
 )
-from worker.names import LONGEST, Role, fitted, function_name, index_name, literal, trigger_name
-from worker.plan import in_dialect
-from worker.state import own_tables_removal, unregistration_statement
 from worker.view import qualified
 from worker.wrappers import drop_models
 

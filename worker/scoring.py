@@ -1,18 +1,20 @@
 """Scores one batch with a model that the worker calls: what is sent, again, and in what sizes; no database.
 
-Equal rows are sent once. Retries, throttling and sizes follow the error's class (`worker.errors`); who is to
-blame for a failed call is `worker.bisection`'s to find, and whether an answer fits its column
-`worker.answers`'.
+Equal rows are sent once, and not at all where their answers are remembered. Retries, throttling and sizes follow the
+error's class (`worker.errors`); who is to blame for a failed call is `worker.bisection`'s to find, and whether an
+answer fits its column `worker.answers`'.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from worker.answers import OutputType, check_answers
 from worker.bisection import Search, Span
@@ -25,7 +27,9 @@ from worker.errors import (
     RowRejectedError,
     ServiceTimeoutError,
 )
-from worker.models.protocol import Answer, Batch, CallStatistics, Model, RowFailure
+from worker.gates import Gate, enter_all
+from worker.memory import Memory
+from worker.models.protocol import Answer, Batch, CallStatistics, Model, RowFailure, Weight
 from worker.patience import DEFAULT_PATIENCE, Patience, StoppedError
 from worker.pulse import Pulse
 
@@ -64,6 +68,10 @@ def score(
     stop: threading.Event | None = None,
     proven: bool = False,
     patience: Patience = DEFAULT_PATIENCE,
+    gates: Sequence[Gate] = (),
+    memory: Memory | None = None,
+    pool: ThreadPoolExecutor | None = None,
+    seconds: float = math.inf,
 ) -> Scores:
     """Score the batch's rows and convert the answers.
 
@@ -74,7 +82,7 @@ def score(
         model: the model.
         batch: the rows, equal ones among them.
         outputs: the outputs' types by name, in the model's order.
-        rows_per_call: the most rows of one request.
+        rows_per_call: the most rows of one request; the model may take fewer.
         concurrency: requests in flight at once, each in a thread of its own; a single call is made in the
             calling thread, where a model may rely on what it keeps there.
         before_call: run in the calling thread before each call; what it raises leaves as it is, once the
@@ -85,30 +93,73 @@ def score(
         proven: the service answered lately, so a few rows of which none succeeds (fewer than
             `bisection.WITNESSES`) are at fault themselves; with more of them it is the service still.
         patience: the bounds of retries and waits.
+        gates: what each call passes before it is sent, in this order.
+        memory: of answers, which are looked up before anything is sent, and kept once they are converted.
+        pool: the threads in which calls are made, those of batches that are scored beside this one as well.
+        seconds: after which no further call is begun; the rest is then not scored.
 
     Returns:
         The scores; a model's errors are in them, never raised.
     """
-    rows, positions = distinct(batch.rows)
+    rows, positions = distinct(batch.data)
+    rows_per_call = min(rows_per_call, model.most_rows or rows_per_call)
     beating = pulse.beating if pulse else nullcontext
     with beating(before_call or (lambda: None)) as before:
+        recalled = _Recalled(memory, rows)
         run = _Run(
             model,
-            Batch(batch.names, rows),
+            Batch(batch.names, recalled.rows),
             rows_per_call=rows_per_call,
             before_call=before,
             stop=stop or threading.Event(),
             proven=proven,
             patience=patience,
+            gates=gates,
+            until=time.monotonic() + seconds,
         )
-        if concurrency == 1 or len(rows) <= rows_per_call:
+        if pool is not None:
+            run.side_by_side(concurrency, pool)
+        elif concurrency == 1 or len(recalled.rows) <= rows_per_call:
             run.one_by_one()
         else:
-            run.side_by_side(concurrency)
-    outcomes = run.outcomes(outputs)
+            with ThreadPoolExecutor(concurrency, thread_name_prefix="rowscore-call") as threads:
+                run.side_by_side(concurrency, threads)
+        outcomes = recalled.complete(run.outcomes(outputs))
+    statistics = run.statistics
+    statistics.equal = len(batch) - len(rows)
+    statistics.remembered = len(rows) - len(recalled.rows)
     if positions is not None:
         outcomes = [outcomes[position] for position in positions]
-    return Scores(outcomes, run.fault, run.statistics, run.limit)
+    return Scores(outcomes, run.fault, statistics, run.limit)
+
+
+class _Recalled:
+    """A batch's distinct rows, less those whose answers are remembered.
+
+    Attributes:
+        rows: that are left to be sent.
+    """
+
+    def __init__(self, memory: Memory | None, rows: Sequence[tuple[Any, ...]]) -> None:
+        self.rows = rows
+        self._memory = memory
+        self._keys: list[str | None] = []
+        self._answers: list[Answer | None] = []
+        if memory is not None:
+            self._keys = memory.keys(rows)
+            self._answers = memory.recall(self._keys)
+            self.rows = [row for row, answer in zip(rows, self._answers, strict=True) if answer is None]
+
+    def complete(self, outcomes: list[Answer | RowFailure | None]) -> list[Answer | RowFailure | None]:
+        """The outcomes of all rows, given those of the rows that were left; their answers are remembered."""
+        if self._memory is None:
+            return outcomes
+        left = iter(outcomes)
+        whole = [next(left) if answer is None else answer for answer in self._answers]
+        new = [answer is None for answer in self._answers]
+        kept = zip(self._keys, whole, new, strict=True)
+        self._memory.keep({key: one for key, one, asked in kept if asked and key and isinstance(one, tuple)})
+        return whole
 
 
 class _Run:
@@ -124,8 +175,10 @@ class _Run:
         stop: threading.Event,
         proven: bool,
         patience: Patience,
+        gates: Sequence[Gate],
+        until: float,
     ) -> None:
-        """See `score` for the arguments."""
+        """See `score` for the arguments; `until` is by the monotonic clock."""
         self.fault: ModelError | None = None
         self.statistics = CallStatistics()
         self._model = model
@@ -134,24 +187,26 @@ class _Run:
         self._before_call = before_call
         self._stop = stop
         self._patience = patience
+        self._gates = gates
+        self._until = until
         self._lock = threading.Lock()
         self._search = Search(len(batch), presumed=proven)
         self._alone = len(batch) == 1 and not proven
         self._halted = False
         self._raw: list[Answer | RowFailure | None] = [None] * len(batch)
         self._largest_taken = 0
-        self._refused: list[Span] = []  # too large or too slow
+        self._refused: list[tuple[Span, int]] = []  # too large or too slow, and how many rows may do
 
     @property
     def limit(self) -> int:
-        """Rows a call: as asked for, or half of what was refused, unless more than that was taken elsewhere.
+        """Rows a call: as asked for, or what may do of what was refused, unless more was taken elsewhere.
 
         One giant row drives its range down to a single row; once it is found, those refusals count no more.
         """
         if not self._refused:
             return self._asked
-        smallest = min(span.size for span in self._refused)
-        return min(self._asked, max(self._largest_taken, smallest // 2, 1))
+        smallest = min(rows for _, rows in self._refused)
+        return min(self._asked, max(self._largest_taken, smallest, 1))
 
     def one_by_one(self) -> None:
         """Make the calls in this thread."""
@@ -163,10 +218,10 @@ class _Run:
             else:
                 self._settle(span, None)
 
-    def side_by_side(self, concurrency: int) -> None:
+    def side_by_side(self, concurrency: int, pool: ThreadPoolExecutor) -> None:
         """Keep several requests in flight; answers, blame and sizes are settled in this thread."""
         calls: dict[Future[list[Answer | RowFailure]], Span] = {}
-        with ThreadPoolExecutor(concurrency, thread_name_prefix="rowscore-call") as pool:
+        try:
             while True:
                 while len(calls) < concurrency and (span := self._next()):
                     self._before_call()
@@ -176,6 +231,8 @@ class _Run:
                 done, _ = wait(calls, return_when=FIRST_COMPLETED)
                 for call in done:
                     self._gather(calls.pop(call), call)
+        finally:
+            wait(calls)
 
     def outcomes(self, outputs: Mapping[str, OutputType]) -> list[Answer | RowFailure | None]:
         """Each distinct row's outcome; the answers are checked together, for all of them may be unusable."""
@@ -196,6 +253,7 @@ class _Run:
         return outcomes
 
     def _next(self) -> Span | None:
+        self._halted = self._halted or time.monotonic() >= self._until
         if self._halted or self._stop.is_set():
             return None
         span = self._search.next(self.limit)
@@ -245,8 +303,12 @@ class _Run:
     def _too_much(self, span: Span, error: PayloadTooLargeError) -> None:
         if span.size == 1:
             self._convict(span, RowRejectedError(f"this row alone is too large: {error}"))
+            return
+        fitting = span.size // 2 if error.fitting is None else min(error.fitting, span.size - 1)
+        self._refused.append((span, fitting))
+        if not error.sent and self.limit < span.size:
+            self._search.put_back(span)
         else:
-            self._refused.append(span)
             self._search.divide(span)
 
     def _too_slow(self, span: Span, error: ServiceTimeoutError) -> None:
@@ -254,7 +316,7 @@ class _Run:
         if span.size == 1 and self._search.proven and not self._alone:
             self._convict(span, RowFaultError(f"this row alone is too slow: {error}"))
             return
-        self._refused.append(span)
+        self._refused.append((span, span.size // 2))
         if span.size > max(1, self._asked >> _TIMEOUT_HALVINGS):
             self._search.divide(span)
         else:
@@ -262,11 +324,11 @@ class _Run:
 
     def _convict(self, row: Span, error: RowFaultError) -> None:
         self._search.convict(row, error)
-        self._refused = [span for span in self._refused if not span.start <= row.start < span.stop]
+        self._refused = [kept for kept in self._refused if not kept[0].start <= row.start < kept[0].stop]
 
     def _request(self, span: Span, before: Callable[[], object] = lambda: None) -> list[Answer | RowFailure]:
         """One range's answers, with the retries and waits that `patience` allows; called in any thread."""
-        rows = Batch(self._batch.names, self._batch.rows[span.start : span.stop])
+        rows = self._batch.part(span.start, span.stop)
 
         def call() -> list[Answer | RowFailure]:
             before()
@@ -275,19 +337,30 @@ class _Run:
         return self._patience.call(call, self._stop, self._note)
 
     def _call(self, rows: Batch) -> list[Answer | RowFailure]:
+        weight = self._model.weigh(rows)
+        failed = enter_all(self._gates if weight.requests else (), weight, self._stop)
         started = time.perf_counter()
         try:
             answers = self._model.call(rows)
-        finally:
-            seconds = time.perf_counter() - started
-            with self._lock:
-                self.statistics.calls += 1
-                self.statistics.rows += len(rows)
-                self.statistics.seconds.append(seconds)
-                self.statistics.sizes.append(len(rows))
+        except ModelError as error:
+            failed(error)
+            if error.sent:
+                self._count(weight, started)
+            raise
+        self._count(weight, started)
         if len(answers) != len(rows):
             raise RowFaultError(f"the model answered {len(answers)} rows where {len(rows)} were sent")
         return list(answers)
+
+    def _count(self, weight: Weight, started: float) -> None:
+        seconds, requests = time.perf_counter() - started, weight.requests
+        with self._lock:
+            found = self.statistics
+            found.calls += requests
+            found.rows += weight.rows
+            found.single += requests if weight.rows <= requests and len(self._batch) > 1 else 0
+            found.seconds += [seconds / requests] * requests if requests else ()
+            found.sizes += [-(-weight.rows // requests)] * requests if requests else ()
 
     def _note(self, throttled: bool, again: bool) -> None:
         with self._lock:

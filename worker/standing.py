@@ -64,6 +64,9 @@ class Activity:
         busy_seconds: time in which at least one worker was at a batch.
         rows_per_second: scored rows over that time.
         batch_rows: rows read for one batch; `call_rows` and `call_seconds` are of model calls.
+        asked: rows that an answer was wanted for; `sent` in calls, those that were sent again counted again.
+        remembered: rows whose answers were remembered; `equal` had an equal row in their batch.
+        single_calls: of a single row, where the batch had more to send.
         idle: since the last batch of all; None where there was none.
         error: the last one that was logged.
     """
@@ -83,6 +86,11 @@ class Activity:
     retries: int
     throttled: int
     error: str | None
+    asked: int = 0
+    sent: int = 0
+    remembered: int = 0
+    equal: int = 0
+    single_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from worker.config import Prediction
 from worker.database import Database
 from worker.engine import Engine
 from worker.errors import NotAppliedError, StatementTimeoutError
-from worker.facts import read_forgotten
 from worker.materialisation import Materialisation
 from worker.options import Options, options_of
 from worker.standing import (
@@ -36,12 +35,17 @@ from worker.standing import (
     ThrottleStatus,
 )
 from worker.states import RowState, RunKind, RunStatus
+from worker.survey import read_forgotten
 from worker.table import instant, listed
 from worker.throttle import read_standing
 
 FRESH_WINDOW = 3600.0  # seconds; older arrivals say nothing about freshness now
 ACTIVITY_WINDOW = 300.0  # seconds of the batch log
 LOG_LINES = 10_000
+_COUNTED = (
+    "batches", "scored", "failed", "skipped", "lost", "busy_seconds", "idle", "asked", "sent", "remembered", "equal",
+    "calls", "single_calls", "retries", "throttled", "error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,9 +312,8 @@ class _Look:
     def activity(self) -> Activity:
         """What the batch log says about the last minutes."""
         row = self.own("recent_batches", lines=LOG_LINES, window=ACTIVITY_WINDOW)
-        plain = ("batches", "scored", "failed", "skipped", "lost", "busy_seconds", "idle", "calls", "retries")
         return Activity(
-            **{name: getattr(row, name) for name in (*plain, "throttled", "error")},
+            **{name: getattr(row, name) for name in _COUNTED},
             rows_per_second=row.scored / row.busy_seconds if row.busy_seconds else None,
             batch_rows=_spread(row, "batch"),
             call_rows=_spread(row, "call_rows"),

@@ -35,6 +35,7 @@ class Column:
     moves: bool  # an UPDATE that does not name it changes it
     unfit: bool  # as a key: a value may not be found again by itself
     settable: bool = True  # to itself, by this role
+    type_oid: int = 0  # the type's number, where the catalogue has numbers
 
 
 @dataclass(frozen=True, slots=True)

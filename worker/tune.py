@@ -20,7 +20,6 @@ from worker.kinds.sql import SqlModel
 from worker.knee import HEADROOM, Choice, Limits, Point, Sweep, Trial, Verdict, knee
 from worker.leases import share_prediction
 from worker.materialisation import Materialisation
-from worker.models.registry import open_model
 from worker.purse import Account, Purse, cost
 from worker.rehearsal import Calls, Clock, Paid, Statements
 from worker.rows import Taken
@@ -139,10 +138,10 @@ def tune(
         statements = Statements(database, m, state, taken, clock, account)
         return _Course(statements, prediction, wishes, engine.stop).run(progress)
     tried = {prediction.concurrency, *(wishes.concurrencies or (2 * prediction.concurrency,))}
-    model = open_model(prediction.model, list(prediction.outputs), max(tried))
+    model = engine.open_model(prediction, max(tried))
     try:
-        paid = model if account is None else account.meter(model)
-        calls = Calls(paid, m, taken, engine.stop, clock)
+        gates = [gate for gate in (engine.rates(prediction), account) if gate is not None]
+        calls = Calls(model, m, taken, engine.stop, clock, gates)
         return _Course(calls, prediction, wishes, engine.stop).run(progress)
     finally:
         model.close()
@@ -226,7 +225,7 @@ class _Course:
             configured if caller.concurrent else None,
             caller.limits,
         )
-        self._most = min(caller.rows, prediction.max_rows_per_claim)
+        self._most = min(caller.rows, prediction.max_rows_per_claim, caller.most_rows or caller.rows)
         if wishes.sizes is not None and min(wishes.sizes) > self._most:
             raise errors.ConfigurationError(
                 f"none of the sizes can be tried: {self._bound()}, so a call has {self._most:,} at most"
@@ -302,6 +301,8 @@ class _Course:
 
     def _bound(self) -> str:
         claim = self._prediction.max_rows_per_claim
+        if self._caller.most_rows == self._most:
+            return f"the model takes {self._most:,} rows a call"
         if claim <= self._caller.rows:
             return f"max_rows_per_claim is {claim:,}"
         return f"there are {self._caller.rows:,} different rows to try with"

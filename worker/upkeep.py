@@ -10,12 +10,13 @@ from worker import backfill, rows
 from worker.backfill import BackfillRun
 from worker.engine import Engine
 from worker.errors import PrivilegeError, RefusedError
-from worker.facts import Facts, read_facts, view_address
+from worker.facts import Facts, view_address
 from worker.leases import share_prediction
 from worker.options import Options
 from worker.plan import plan_view
 from worker.sections import duration_text
 from worker.states import RunKind
+from worker.survey import read_facts
 
 KEEP_BATCHES = 10_000  # lines of the batch log: at a batch a second and two workers more than an hour
 KEEP_RUNS = 100  # of those that are over: with `max_age` one comes each hour at most

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sql
 from worker.aurora import ServiceObject, service_objects
 from worker.changes import Change
+from worker.config import SHADOW_SUFFIX
 from worker.errors import RefusedError
 from worker.facts import Facts, OwnModel
 from worker.names import literal
@@ -48,6 +49,8 @@ def plan_function(facts: Facts) -> Wrapping:
     if not differ:
         return Wrapping()
     label = f"{wanted[-1].schema}.{wanted[-1].name}"
+    if "comment_model" in sql.load(dialect, "aurora") and all(_same(item, old) for item, old in differ):
+        return Wrapping(tuple(text for item, _ in differ for text in _comment(item, dialect)), label)
     if len(differ) == 1 and (old := differ[0][1]) is not None and _replaceable(differ[0][0], old):
         item = differ[0][0]
         return Wrapping((item.replace or "", *_comment(item, dialect)), label)
@@ -75,9 +78,13 @@ def standing(facts: Facts, item: ServiceObject) -> OwnModel | None:
 
 
 def foreign(old: OwnModel | None, facts: Facts) -> bool:
-    """Whether somebody else made it."""
-    name = facts.materialisation.name
-    return old is not None and (old.mark is None or old.mark.prediction != name)
+    """Whether it is somebody else's: not made for this prediction, nor for its shadow, which has another model now."""
+    prediction = facts.materialisation.prediction
+    own = {prediction.name}
+    shadow = prediction.shadow
+    if shadow is not None and getattr(shadow.model, "sql", None) != getattr(prediction.model, "sql", None):
+        own.add(prediction.name + SHADOW_SUFFIX)
+    return old is not None and (old.mark is None or old.mark.prediction not in own)
 
 
 def unlike(facts: Facts) -> list[tuple[ServiceObject, OwnModel | None]]:
@@ -88,6 +95,38 @@ def unlike(facts: Facts) -> list[tuple[ServiceObject, OwnModel | None]]:
         for item, old in pairs
         if not foreign(old, facts) and (old is None or old.mark != item.mark)
     ]
+
+
+def plan_handover(facts: Facts, there: Iterable[OwnModel]) -> list[str]:
+    """Mark the prediction's function, which was made for another one, as its own; none where it is marked so.
+
+    Where the mark is a part of the statement that makes the function it is made anew, and no dependency is kept.
+
+    Args:
+        facts: of the prediction as it shall be.
+        there: what bears the wanted names, whoever has it.
+
+    Raises:
+        RefusedError: what is there is not what the prediction needs.
+    """
+    dialect = facts.materialisation.dialect
+    known = {(old.kind, old.schema, old.name): old for old in there}
+    steps: list[str] = []
+    for item in wanted_objects(facts):
+        old = known.get((item.kind, item.schema, item.name))
+        if old is not None and (old.mark is None or old.mark == item.mark):  # by hand, or done
+            continue
+        in_place = "comment_model" in sql.load(dialect, "aurora")
+        if old is not None and in_place and old.mark is not None and old.mark.digest != item.mark.digest:
+            raise RefusedError(
+                f"the {item.kind} {old.label} is not as {facts.materialisation.name} would need it, and cannot be "
+                f"handed over; make the function by hand"
+            )
+        if in_place:
+            steps += _comment(item, dialect)
+        else:
+            steps += [*([_drop(old, dialect)] if old is not None else []), item.create]
+    return steps
 
 
 def plan_leftovers(facts: Facts) -> list[Change]:
@@ -114,6 +153,11 @@ def drop_models(models: Sequence[OwnModel], dialect: str) -> list[Change]:
     ordered = sorted(models, key=lambda item: item.kind == "type")
     title = "drop " + ", ".join(f"the {item.kind} {item.label}" for item in ordered)
     return [Change(title, tuple(_drop(item, dialect) for item in ordered), destructive=True)]
+
+
+def _same(item: ServiceObject, old: OwnModel | None) -> bool:
+    """Whether it is as wanted, and only marked as another prediction's."""
+    return old is not None and old.mark is not None and old.mark.digest == item.mark.digest
 
 
 def _replaceable(item: ServiceObject, old: OwnModel) -> bool:

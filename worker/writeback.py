@@ -245,11 +245,7 @@ class _Work:
         places = sorted(poison)
         rejected = self.taken_answers.pick(places)
         self.isolated = len(self.answers) - len(places)
-        self.taken_failures = Taken(
-            tuple(old + new for old, new in zip(self.taken_failures.keys, rejected.keys, strict=True)),
-            self.taken_failures.fingerprints + rejected.fingerprints,
-            self.taken_failures.values + rejected.values,
-        )
+        self.taken_failures = rows.merged([self.taken_failures, rejected])
         self.failures += [poison[place] for place in places]
         self.taken_answers, self.answers = self.taken_answers.pick([]), []
 

@@ -50,6 +50,12 @@ RETURN (SELECT IF(JSON_TYPE(r.answer) = 'NULL', NULL, JSON_UNQUOTE(r.answer))
 RETURN {{ reply }}
 {% endif %}
 
+-- name: create_expression
+-- A configured expression over the arguments.
+CREATE FUNCTION {{ target }}({% for a in arguments %}{{ a.name|id }} {{ a.type }}{{ ", " if not loop.last }}{% endfor %})
+RETURNS {{ returns }} NOT DETERMINISTIC READS SQL DATA COMMENT {{ comment }}
+RETURN ({{ expression }})
+
 -- name: request
 -- A request's body as JSON: its constants as they are, an input in place of a text that is only its name, else within it.
 {% macro made(node) %}{% if node.kind == "object" %}JSON_OBJECT({% for name, item in node.members %}{{ text(name) }}, {{ made(item) }}{{ ", " if not loop.last }}{% endfor %}){% elif node.kind == "array" %}JSON_ARRAY({% for item in node.members %}{{ made(item) }}{{ ", " if not loop.last }}{% endfor %}){% elif node.kind == "input" %}{{ node.value }}{% elif node.kind == "text" %}CONCAT({% for input, part in node.members %}{% if input %}COALESCE({{ part }}, ''){% else %}{{ text(part) }}{% endif %}{{ ", " if not loop.last }}{% endfor %}){% else %}JSON_EXTRACT({{ text(node.value) }}, '$'){% endif %}{% endmacro %}

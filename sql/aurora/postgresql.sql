@@ -74,6 +74,13 @@ RETURNS {{ returns }} AS {{ tag }}
     model_input := {{ request }}))::{{ returns }}
 {{ tag }} LANGUAGE SQL PARALLEL SAFE COST 5000
 
+-- name: create_expression
+-- A configured expression over the arguments; the server may put it in the place of the call.
+CREATE{{ " OR REPLACE" if replace }} FUNCTION {{ target }}({% for a in arguments %}{{ a.name|id }} {{ a.type }}{{ ", " if not loop.last }}{% endfor %})
+RETURNS {{ returns }} AS {{ tag }}
+  SELECT ({{ expression }})::{{ returns }}
+{{ tag }} LANGUAGE SQL PARALLEL SAFE
+
 -- name: request
 -- A request's body as JSON: its constants as they are, an input in place of a text that is only its name, else within it.
 {% macro made(node) %}{% if node.kind == "object" %}json_build_object({% for name, item in node.members %}{{ text(name) }}, {{ made(item) }}{{ ", " if not loop.last }}{% endfor %}){% elif node.kind == "array" %}json_build_array({% for item in node.members %}{{ made(item) }}{{ ", " if not loop.last }}{% endfor %}){% elif node.kind == "input" %}{{ node.value }}{% elif node.kind == "text" %}concat({% for input, part in node.members %}{{ part if input else text(part) }}{{ ", " if not loop.last }}{% endfor %}){% else %}CAST({{ text(node.value) }} AS json){% endif %}{% endmacro %}
@@ -87,28 +94,68 @@ COMMENT ON {{ kind.upper() }} {{ signature }} IS {{ comment }}
 -- Refused by the database where anything of the user's depends on it.
 DROP {{ kind.upper() }} {{ signature }}
 
--- name: make_stand_ins
+-- name: aws_ml
 -- Stand-ins for aws_ml where it is not: same names, arguments and answers, but texts where the real ones take anything.
+BEGIN;
 CREATE SCHEMA aws_sagemaker;
 CREATE SCHEMA aws_comprehend;
 CREATE SCHEMA aws_bedrock;
--- An endpoint or model is a function of the schema that bears its name. Every call takes a number, which no rollback undoes.
+-- An endpoint or a model is an address in these tables, which takes plpython3u, or a function of the schema that bears its name:
+-- INSERT INTO aws_sagemaker.endpoint VALUES ('churn-endpoint', 'http://127.0.0.1:8080/invocations');
+-- CREATE FUNCTION aws_sagemaker."churn-endpoint"(v text[]) RETURNS text LANGUAGE sql AS $$ SELECT v[1] $$;
+CREATE TABLE aws_sagemaker.endpoint (name text PRIMARY KEY, url text NOT NULL);
+CREATE TABLE aws_bedrock.model (name text PRIMARY KEY, url text NOT NULL);
+-- Every call takes a number, which no rollback undoes.
 CREATE SEQUENCE aws_sagemaker.calls;
 CREATE SEQUENCE aws_comprehend.calls;
 CREATE SEQUENCE aws_bedrock.calls;
+DO $do$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'plpython3u') THEN
+    CREATE FUNCTION aws_sagemaker.post(url text, body text, content_type text, accept text) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN RAISE 'no address can be called from this server, which lacks plpython3u: make a function instead'; END $$;
+    RETURN;
+  END IF;
+  CREATE EXTENSION IF NOT EXISTS plpython3u;
+  CREATE FUNCTION aws_sagemaker.post(url text, body text, content_type text, accept text) RETURNS text LANGUAGE plpython3u AS $$
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+try:
+    with urlopen(Request(url, body.encode(), {"Content-Type": content_type, "Accept": accept}), timeout=60) as reply:
+        return reply.read().decode()
+except HTTPError as error:
+    words = f"{url} answered {error.code} {error.reason}: {error.read(200).decode(errors='replace')}"
+    if error.code == 429:
+        plpy.error(f"throttled: {words}")
+    plpy.error(words, sqlstate="08006" if error.code in (502, 503, 504) else "38000")
+except OSError as error:
+    plpy.error(f"{url}: {error}", sqlstate="08006")
+$$;
+END $do$;
+CREATE FUNCTION aws_sagemaker.csv(fields text[]) RETURNS text IMMUTABLE LANGUAGE sql
+RETURN (SELECT string_agg(CASE WHEN f.value ~ '[",\r\n]' THEN '"' || replace(f.value, '"', '""') || '"' ELSE coalesce(f.value, '') END, ',' ORDER BY f.place)
+        FROM unnest(fields) WITH ORDINALITY AS f(value, place));
 CREATE FUNCTION aws_sagemaker.invoke_endpoint(endpoint_name varchar, max_rows_per_batch int, VARIADIC model_input text[], OUT model_output varchar)
-LANGUAGE plpgsql AS $$
+SECURITY DEFINER LANGUAGE plpgsql AS $$
+DECLARE address text := (SELECT e.url FROM aws_sagemaker.endpoint e WHERE e.name = endpoint_name);
 BEGIN
   PERFORM nextval('aws_sagemaker.calls');
   IF max_rows_per_batch < 1 THEN RAISE 'max_rows_per_batch must be positive, and is %', max_rows_per_batch; END IF;
-  EXECUTE format('SELECT aws_sagemaker.%I($1)', endpoint_name) INTO model_output
-  USING ARRAY(SELECT coalesce(i.value, '') FROM unnest(model_input) WITH ORDINALITY AS i(value, place) ORDER BY i.place);
+  IF address IS NOT NULL THEN
+    model_output := rtrim(aws_sagemaker.post(address, aws_sagemaker.csv(model_input) || E'\n', 'text/csv; charset=utf-8', 'text/csv'), E'\r\n');
+    -- A line of several fields is cast to a composite, which is read in parentheses.
+    IF regexp_replace(model_output, '"[^"]*"', '', 'g') LIKE '%,%' THEN model_output := '(' || model_output || ')'; END IF;
+  ELSE
+    EXECUTE format('SELECT aws_sagemaker.%I($1)', endpoint_name) INTO model_output
+    USING ARRAY(SELECT coalesce(i.value, '') FROM unnest(model_input) WITH ORDINALITY AS i(value, place) ORDER BY i.place);
+  END IF;
 END $$;
 CREATE FUNCTION aws_comprehend.detect_sentiment(input_text varchar, language_code varchar, max_rows_per_batch int DEFAULT NULL,
                                                 OUT sentiment varchar, OUT confidence real)
-LANGUAGE plpgsql AS $$
+SECURITY DEFINER LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM nextval('aws_comprehend.calls');
+  IF max_rows_per_batch < 1 THEN RAISE 'max_rows_per_batch must be positive, and is %', max_rows_per_batch; END IF;
   IF language_code NOT IN ('en', 'es', 'fr', 'de', 'it', 'pt', 'ar', 'hi', 'ja', 'ko', 'zh', 'zh-TW') THEN
     RAISE 'language code % is not supported', language_code;
   END IF;
@@ -116,17 +163,25 @@ BEGIN
                     WHEN input_text ~* '\m(bad|never|stinks|rude)' THEN 'NEGATIVE' ELSE 'NEUTRAL' END;
   confidence := 0.5 + (length(input_text) % 50) / 100.0;
 END $$;
-CREATE FUNCTION aws_bedrock.invoke_model(model_id varchar, content_type text, accept_type text, model_input text, OUT model_output varchar)
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION aws_bedrock.reply(model_id text, content_type text, accept_type text, model_input text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  address text := (SELECT m.url FROM aws_bedrock.model m WHERE m.name = model_id);
+  answer text;
 BEGIN
   PERFORM nextval('aws_bedrock.calls');
-  EXECUTE format('SELECT aws_bedrock.%I($1)', model_id) INTO model_output USING model_input::json;
+  IF address IS NOT NULL THEN RETURN aws_sagemaker.post(address, model_input, content_type, accept_type); END IF;
+  EXECUTE format('SELECT aws_bedrock.%I($1)', model_id) INTO answer USING model_input::json;
+  RETURN answer;
 END $$;
+CREATE FUNCTION aws_bedrock.invoke_model(model_id varchar, content_type text, accept_type text, model_input text, OUT model_output varchar)
+SECURITY DEFINER LANGUAGE sql AS $$ SELECT aws_bedrock.reply(model_id, content_type, accept_type, model_input) $$;
 CREATE FUNCTION aws_bedrock.invoke_model_get_embeddings(model_id varchar, content_type text, json_key text, model_input text, OUT model_output float8[])
-LANGUAGE plpgsql AS $$
-DECLARE reply json;
-BEGIN
-  PERFORM nextval('aws_bedrock.calls');
-  EXECUTE format('SELECT aws_bedrock.%I($1)', model_id) INTO reply USING model_input::json;
-  model_output := ARRAY(SELECT e.value::float8 FROM json_array_elements_text(reply -> json_key) WITH ORDINALITY AS e(value, place) ORDER BY e.place);
-END $$
+SECURITY DEFINER LANGUAGE sql AS $$
+  SELECT ARRAY(SELECT e.value::float8
+               FROM json_array_elements_text(aws_bedrock.reply(model_id, content_type, 'application/json', model_input)::json -> json_key)
+                    WITH ORDINALITY AS e(value, place) ORDER BY e.place)
+$$;
+-- As aws_ml has it: its functions are granted one by one.
+GRANT USAGE ON SCHEMA aws_sagemaker, aws_comprehend, aws_bedrock TO PUBLIC;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA aws_sagemaker, aws_comprehend, aws_bedrock FROM PUBLIC;
+COMMIT

@@ -2,10 +2,10 @@
 -- One line of the bounded log that status, Flower and the summary read.
 INSERT INTO rowscore_batch (prediction, run_id, worker, rows_taken, rows_scored, rows_failed, rows_skipped, rows_lost,
   calls, call_rows, call_seconds, call_seconds_min, call_seconds_max, call_rows_min, call_rows_max, retries, throttled,
-  database_seconds, total_seconds, error)
+  rows_remembered, rows_equal, single_calls, database_seconds, total_seconds, error)
 VALUES (:prediction, :run, :worker, :rows_taken, :rows_scored, :rows_failed, :rows_skipped, :rows_lost,
   :calls, :call_rows, :call_seconds, :call_seconds_min, :call_seconds_max, :call_rows_min, :call_rows_max, :retries,
-  :throttled, :database_seconds, :total_seconds, :error)
+  :throttled, :rows_remembered, :rows_equal, :single_calls, :database_seconds, :total_seconds, :error)
 
 -- name: count_run
 -- The run's totals; last in its transaction, since all workers share the row.

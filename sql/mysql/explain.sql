@@ -17,11 +17,28 @@ EXPLAIN FORMAT=TRADITIONAL {{ statement }}
 
 -- name: find_batch_settings
 -- What decides on batch mode: whether this is Aurora. It has no setting that turns it off.
-SELECT {{ "FALSE" if mariadb else is_aurora() }} AS aurora,
-       NULL AS function_migration
+SELECT {{ "FALSE" if mariadb else is_aurora() }} AS aurora
+
+-- name: find_callers
+-- What else in the database calls the function outside batch mode: triggers, other functions, columns.
+SELECT 'trigger' AS kind, CONCAT(t.trigger_name, ' of ', t.event_object_schema, '.', t.event_object_table) AS `name`, t.action_statement AS `text`
+FROM information_schema.triggers t WHERE t.trigger_schema = DATABASE() AND LOWER(t.action_statement) REGEXP :call
+UNION ALL
+SELECT 'function', CONCAT(r.routine_schema, '.', r.routine_name), r.routine_definition
+FROM information_schema.routines r WHERE r.routine_schema = DATABASE() AND r.routine_type = 'FUNCTION'
+  AND CONCAT(r.routine_schema, '.', r.routine_name) <> :label AND LEFT(r.routine_comment, CHAR_LENGTH(:own)) <> :own
+  AND LOWER(COALESCE(r.routine_definition, '')) REGEXP :call
+UNION ALL
+SELECT 'column', CONCAT(c.table_schema, '.', c.table_name, '.', c.column_name), c.generation_expression
+FROM information_schema.columns c WHERE c.table_schema = DATABASE() AND LOWER(COALESCE(c.generation_expression, '')) REGEXP :call
+ORDER BY 1, 2
 
 -- name: find_service_calls
 -- Aurora's counters of calls to its services since the server started; no row anywhere else.
+SHOW GLOBAL STATUS LIKE 'Aurora_ml%cnt'
+
+-- name: count_service_calls
+-- The same, before and after a sample: they count what every session does.
 SHOW GLOBAL STATUS LIKE 'Aurora_ml%cnt'
 
 -- name: find_learned

@@ -14,7 +14,7 @@ WHERE c.oid = to_regclass(CASE WHEN CAST(:schema AS text) IS NULL THEN quote_ide
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, t.typcategory AS category,
        CASE WHEN t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, NULL) END AS element,
        format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS base_type,
-       format_type(t.oid, -1) AS cast_type,
+       format_type(t.oid, -1) AS cast_type, CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END AS type_oid,
        a.attnotnull AS not_null, a.attgenerated <> '' AS generated, a.attidentity <> '' AS identity,
        pg_get_expr(d.adbin, d.adrelid) AS default_text, a.attnum AS number,
        coalesce(l.collisdeterministic, true) AS deterministic,
@@ -78,7 +78,7 @@ ORDER BY p.oid
 -- name: find_type
 -- What the server calls a type of that name; no row where there is none.
 SELECT format_type(t.oid, NULL) AS type, format_type(t.oid, -1) AS cast_type, t.typcategory AS category,
-       CASE WHEN t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, NULL) END AS element
+       CASE WHEN t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, NULL) END AS element, t.oid
 FROM pg_type t WHERE t.oid = to_regtype(:type)
 
 -- name: describe_expressions

@@ -9,12 +9,14 @@ UPDATE {{ table }} AS c SET {{ state|id }} = {{ states.SKIPPED.value }}{{ keepin
 
 -- name: read_rows
 -- Keys, fingerprint and inputs of the window's rows; rows that the application holds are stepped over, so never paid for.
-SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
+{% if packed %}SELECT count(*), sum({{ nulls(packings[keys|length + 1:], keys|length + 1) }}){% for packing in packings %}, {{ packed_column(packing, "a.c" ~ loop.index) }}{% endfor %} FROM (
+{% endif %}SELECT {{ key_read(keys, "c") }}, {{ fingerprint }}{% for input in read_inputs %}, {{ input }}{% endfor %}
 
 FROM {{ table }} AS c
 WHERE {{ waiting(keys, "c", state, claims, states, only) }}{% if where %} AND ({{ where }}) IS TRUE{% endif %}{% if versioned %} AND {{ unheld(table, keys, "c", state, claims) }}{% endif %}
 
 ORDER BY {{ key_order(keys, "c", claims == states.PENDING, state) }} LIMIT {{ at_most(ends_walks, table, keys, state, claims, states, none, only) }}{% if not versioned %} FOR NO KEY UPDATE OF c SKIP LOCKED{% endif %}
+{% if packed %}) AS a({% for packing in packings %}c{{ loop.index }}{{ ", " if not loop.last }}{% endfor %}){% endif %}
 
 
 -- name: write_rows

@@ -202,6 +202,7 @@ def test_a_worker_with_an_old_file_refuses(fleet: Fleet, rows: Session) -> None:
     assert "Traceback" not in worker.output()
     (answer,) = worker_definitions(fleet.app).values()
     assert answer["pid"] == worker.pid
+    assert answer["queues"] == ["rowscore"]
     assert answer["predictions"] == {"churn": {"definition": old.prediction().definition_hash, "version": ""}}
 
 

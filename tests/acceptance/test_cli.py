@@ -25,8 +25,8 @@ from worker.states import RowState
 
 CONFORMANCE = True
 COMMANDS = [
-    "apply", "backfill", "demo", "diff", "doctor", "explain", "failures", "init", "pause", "remove", "rescore",
-    "resume", "run", "sql", "status", "tune", "verify",
+    "apply", "backfill", "demo", "diff", "doctor", "explain", "export", "failures", "init", "pause", "remove",
+    "rescore", "resume", "run", "sql", "status", "tune", "verify",
 ]  # fmt: skip
 SLOW = {"concurrency": 1, "max_rows_per_batch": 50, "max_rows_per_claim": 200, "lease_time": "1s"}
 

@@ -14,6 +14,7 @@ from worker.cli import app
 from worker.config import Configuration, Input, Prediction, Shadow, Version
 from worker.kinds import KINDS
 from worker.kinds.aurora import SERVICES
+from worker.kinds.aws import AwsModel
 from worker.kinds.base import CalledModel, ModelSettings, ServiceModel
 from worker.kinds.encoding import Encoding
 from worker.limits import Throttle
@@ -51,11 +52,13 @@ def model_keys() -> dict[str, dict[str, FieldInfo]]:
         "All kinds": _own(ModelSettings),
         "Called by the worker": _own(CalledModel, but=ModelSettings),
         "Behind an address": _own(ServiceModel, but=CalledModel),
+        "Services of AWS": _own(AwsModel, but=ServiceModel),
     }
     encoding = {f"encoding.{name}": info for name, info in _fields(Encoding).items()}
     sections["Called by the worker"] |= encoding
     for name, kind in KINDS.items():
-        common = next(base for base in kind.__mro__[1:] if base in (ServiceModel, CalledModel, ModelSettings))
+        shared = (AwsModel, ServiceModel, CalledModel, ModelSettings)
+        common = next(base for base in kind.__mro__[1:] if base in shared)
         sections[name] = _own(kind, but=common)
     for service in reversed(SERVICES.values()):
         sections["sql"] |= {f"aurora.{name}": info for name, info in _fields(service).items()}

@@ -21,6 +21,7 @@ from worker.database import Database
 from worker.doctor.examination import examine
 from worker.doctor.findings import Level
 from worker.errors import ConfigurationError, PrivilegeError, RefusedError
+from worker.evidence import gather
 from worker.explain import explain
 from worker.states import RowState
 
@@ -333,3 +334,47 @@ def test_doctor_tells_comprehends_mode_and_that_there_are_no_counters_here(
     assert found[0].remedy is not None
     assert found[0].remedy.startswith('mode = "select"')
     assert "is a stand-in here" in found[1].message
+
+
+# --- whether calls go out in batches ------------------------------------------------------------------------
+
+
+def test_what_calls_comprehend_row_by_row_is_found(database_url: str, owner: MySQLSession) -> None:
+    arguments = "note text, language_code varchar(5)"
+    stand_in(owner, "aws_comprehend_detect_sentiment", arguments, "varchar(20) CHARSET utf8mb4", "'POSITIVE'")
+    with opened(configuration(database_url, model=SENTIMENT, **MOOD)) as engine:
+        applied(engine)
+        config = engine.prediction()
+        assert explain(engine.database(config), engine.materialisation(config)).leaks == ()
+        owner.execute("CREATE TABLE notes (note varchar(50), mood varchar(20))")
+        owner.execute(
+            "CREATE TRIGGER on_note BEFORE INSERT ON notes FOR EACH ROW "
+            "SET NEW.mood = AWS_COMPREHEND_DETECT_SENTIMENT(NEW.note, 'en')"
+        )
+        owner.execute(
+            "CREATE FUNCTION wrapped(t text) RETURNS varchar(20) READS SQL DATA "
+            "RETURN `aws_comprehend_detect_sentiment` (t, 'en')"
+        )
+        found = explain(engine.database(config), engine.materialisation(config)).leaks
+    (schema,) = owner.execute("SELECT DATABASE()").fetchone() or ("",)
+    assert [leak.caller for leak in found] == [
+        f"function {schema}.wrapped",
+        f"trigger on_note of {schema}.notes",
+    ]
+
+
+@pytest.mark.parametrize("mode", ["update", "select"])
+def test_a_sample_calls_the_function_and_leaves_nothing_behind(
+    database_url: str, owner: MySQLSession, mode: str
+) -> None:
+    by_hand(owner)
+    with opened(configuration(database_url, model={**SAGEMAKER, "mode": mode})) as engine:
+        applied(engine)
+        add(owner, 5)
+        config = engine.prediction()
+        found = gather(engine.database(config), engine.materialisation(config), 3)
+    assert (found.rows, dict(found.calls), found.text) == (3, {}, ())
+    assert not found.batching.batched
+    assert calls(owner) == 3
+    assert states(owner) == {RowState.PENDING.value: 5}
+    assert owner.execute("SELECT COUNT(p) FROM items").fetchone() == (0,)

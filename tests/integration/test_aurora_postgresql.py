@@ -39,7 +39,7 @@ EMBEDDINGS = {
 def owner(connect: Connect) -> Owner:
     """The application's connection, the table items, stand-ins, and an endpoint that adds its two inputs up."""
     connection: Owner = connect(prepare_threshold=None)
-    connection.execute(sql.load("postgresql", "aurora")["make_stand_ins"].show())
+    connection.execute(sql.load("postgresql", "aurora")["aws_ml"].show())
     connection.execute("CREATE TABLE items (id bigint PRIMARY KEY, a float8, b int, note text)")
     endpoint(connection, "CAST(v[1] AS float8) + CAST(v[2] AS float8)")
     return connection
@@ -117,6 +117,43 @@ def test_a_null_is_an_empty_field_unless_a_default_replaces_it(database_url: str
         drain(engine)
     assert owner.execute("SELECT p FROM items").fetchall() == [(";7",)]
     assert owner.execute("SELECT predict(NULL, NULL)").fetchall() == [(";7",)]
+
+
+# Services that answer the batch size that they are asked for, -1 for NULL.
+ECHOING = {
+    "sagemaker": """
+CREATE OR REPLACE FUNCTION aws_sagemaker.invoke_endpoint(endpoint_name varchar, max_rows_per_batch int,
+  VARIADIC model_input text[], OUT model_output varchar) LANGUAGE sql
+AS $$ SELECT coalesce(max_rows_per_batch, -1)::text $$""",
+    "comprehend": """
+CREATE OR REPLACE FUNCTION aws_comprehend.detect_sentiment(input_text varchar, language_code varchar,
+  max_rows_per_batch int DEFAULT 7, OUT sentiment varchar, OUT confidence real) LANGUAGE sql
+AS $$ SELECT coalesce(max_rows_per_batch, -1)::text, 0.5 $$""",
+}
+
+
+@pytest.mark.parametrize("asked", [300, None])
+@pytest.mark.parametrize("mode", ["update", "select"])
+@pytest.mark.parametrize("kind", ECHOING)
+def test_the_batch_size_arrives_at_the_service_on_every_way(
+    database_url: str, owner: Owner, kind: str, mode: str, asked: int | None
+) -> None:
+    """Drains, the stretches of a bisection, and the live view; NULL lets Aurora choose."""
+    owner.execute(ECHOING[kind])
+    service = {"sagemaker": "churn-endpoint"} if kind == "sagemaker" else {"comprehend": "sentiment"}
+    inputs = [{"name": "x", "sql": "CAST(1 / (a - 3) AS text) || note"}]
+    shape: dict[str, Any] = {"inputs": inputs, "outputs": {"p": "text"}, "live": True}
+    shape |= {"max_rows_per_batch": asked} if asked else {}
+    model = {"sql": "size", "mode": mode, "aurora": service}
+    with opened(configuration(database_url, model=model, **shape)) as engine:
+        applied(engine)
+        add(owner, 2)
+        view = owner.execute("SELECT prediction_state, p FROM items_scored ORDER BY id").fetchall()
+        assert view == [("pending", str(asked or -1))] * 2
+        owner.execute("INSERT INTO items SELECT i, i, 10, 'n' FROM generate_series(3, 9) AS i")
+        drain(engine)
+    assert states(owner) == {RowState.SCORED.value: 8, RowState.FAILED.value: 1}
+    assert owner.execute("SELECT DISTINCT p FROM items WHERE a <> 3").fetchall() == [(str(asked or -1),)]
 
 
 @pytest.mark.parametrize("mode", ["update", "select"])
@@ -292,8 +329,8 @@ def test_a_server_without_the_services_is_told_what_to_do(database: Database, co
         apply(database, resolved(database, model=SAGEMAKER))
     assert str(caught.value) == (
         "predictions.churn: this server has no aws_sagemaker.invoke_endpoint, which the function public.predict is to "
-        "call: on Aurora CREATE EXTENSION IF NOT EXISTS aws_ml CASCADE; elsewhere make a function public.predict by "
-        "hand, which `apply` then leaves as it is"
+        "call: on Aurora CREATE EXTENSION IF NOT EXISTS aws_ml CASCADE; elsewhere `rowscore sql aws_ml | psql` makes a "
+        "stand-in, or make a function public.predict by hand, which `apply` then leaves as it is"
     )
 
 

@@ -82,6 +82,15 @@ def test_a_package_is_unpacked_once_without_what_no_server_reads(apt: Apt) -> No
     assert sorted(path.name for path in root.parent.iterdir()) == ["tiny", "tiny.lock"]
 
 
+def test_a_pattern_is_asked_for_and_single_files_may_be_left_out(apt: Apt) -> None:
+    asks = COPY.format(archive=apt.archive)
+    apt.answers(f'case "$*" in *" tiny-.*") {asks} ;; *) exit 1 ;; esac')
+    root = unpacked("tiny-.*", not_needed=("usr/sbin/t*", "nothing"))
+    assert root == cache_folder() / "tiny"
+    assert (root / "usr/share/doc/tiny").is_dir()
+    assert not (root / "usr/sbin/tiny").exists()
+
+
 def test_unstable_is_asked_at_the_mirror_of_the_machine(apt: Apt) -> None:
     apt.answers(f'cat "$(dirname "$2")/unstable.list" >&2; {FAIL}')
     with pytest.raises(ProcessError, match=r"mirror://somewhere/debian/ unstable main"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.predictions import configuration
 from worker.config import Configuration, parse_configuration
 from worker.demo.loopback import free_port
 from worker.demo.servers import RedisServer, python_path
@@ -80,3 +81,19 @@ def test_a_worker_with_another_definition_is_named() -> None:
     (found,) = compare_workers(config, {**same, **other})
     assert found.level is Level.ERROR
     assert found.message.startswith("two@host was started with another definition of churn")
+
+
+def test_who_would_score_old_rows_again_has_to_listen_for_it() -> None:
+    config = configuration("postgresql://127.0.0.1:1/none", max_age="30d")
+    own = {"churn": {"definition": config.predictions["churn"].definition_hash, "version": ""}}
+    usual = {"one@host": {"predictions": own, "queues": ["rowscore"]}}
+    _, found = compare_workers(config, usual)
+    assert found.level is Level.WARNING
+    assert found.message == (
+        "no worker listens on the queue rowscore-backfill: what max_age of churn asks for waits"
+    )
+    assert found.remedy == "celery -A worker worker -Q rowscore-backfill"
+    both = {**usual, "two@host": {"predictions": own, "queues": ["rowscore-backfill"]}}
+    older = {"one@host": {"predictions": own}}
+    for answers, asked in ((both, config), (older, config), (usual, configuration("postgresql://h/none"))):
+        assert [item.level for item in compare_workers(asked, answers)] == [Level.OK]

@@ -22,6 +22,7 @@ from tests.support.predictions import (
     opened,
     states,
 )
+from tests.support.routines import add_function, refuse
 from worker import errors
 from worker.models.protocol import Batch
 from worker.states import RowState
@@ -46,6 +47,27 @@ def messages(application: Session) -> list[str]:
     """The different errors on record."""
     found = application.execute(f"SELECT DISTINCT message FROM {own(application, 'failure')}")
     return [row[0] for row in found.fetchall()]
+
+
+@pytest.mark.parametrize("mode", ["update", "select"])
+def test_a_service_that_throttles_in_the_middle_of_a_bisection_undoes_no_conviction(
+    database_url: str, connect: Connect, mode: str
+) -> None:
+    """What was scored and found out before it is paid for."""
+    application = connect()
+    make_items(application)
+    trouble = refuse(application, "a = 2", "a = 2 is poison") + refuse(application, "a >= 6", "throttled")
+    add_function(application, "predict", "a double precision, b int", "a + b", before=trouble)
+    with opened(configuration(database_url, model={"sql": "predict", "mode": mode})) as engine:
+        applied(engine)
+        add_items(application, 8)
+        summary = drain(engine)
+        assert (summary.fault or "").startswith("throttled")
+        assert (summary.scored, summary.failed) == (3, 1)
+    assert states(application) == {SCORED: 3, FAILED: 1, PENDING: 4}
+    assert [row[0] for row in application.execute("SELECT a FROM items WHERE churn_state = 2")] == [2.0]
+    (message,) = messages(application)
+    assert "a = 2 is poison" in message
 
 
 def test_one_poison_row_among_ten_thousand_on_the_worker_side(database_url: str, connect: Connect) -> None:

@@ -238,15 +238,9 @@ def test_iams_commands_are_printed_without_a_connection(tmp_path: Path, database
 def test_the_services_that_a_wrapper_calls_are_granted_with_it(
     database_url: str, owner: Session, role: str
 ) -> None:
-    owner.execute(sql.load("postgresql", "aurora")["make_stand_ins"].show())
+    owner.execute(sql.load("postgresql", "aurora")["aws_ml"].show())
     owner.execute("DROP FUNCTION predict(float8, int)")
-    owner.execute(
-        "CREATE FUNCTION aws_sagemaker.e(text[]) RETURNS text SECURITY DEFINER LANGUAGE sql AS 'SELECT $1[1]'"
-    )
-    owner.execute(
-        "ALTER FUNCTION aws_sagemaker.invoke_endpoint SECURITY DEFINER"
-    )  # as C needs no rights of its own
-    owner.execute("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA aws_sagemaker FROM PUBLIC")
+    owner.execute("CREATE FUNCTION aws_sagemaker.e(text[]) RETURNS text LANGUAGE sql AS 'SELECT $1[1]'")
     shape: dict[str, Any] = {"model": {"sql": "predict", "aurora": {"sagemaker": "e"}}}
     config = configuration(database_url, **shape)
     with opened(config) as engine:

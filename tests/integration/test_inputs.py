@@ -199,3 +199,33 @@ def test_inputs_alone_where_the_driver_has_no_plain_value_for_them(
         for literal in values:
             application.execute(f"INSERT INTO items (x) VALUES ({literal})")
         assert drain(engine).scored == len(values)
+
+
+def test_boolean_columns_reach_a_model_with_words_for_them_as_booleans(
+    database_url: str, connect: Connect
+) -> None:
+    application = connect()
+    make_items(application)
+    application.execute("ALTER TABLE items ADD flag boolean")
+    application.execute("INSERT INTO items (a, b, flag) VALUES (1, 1, true), (2, 2, false), (3, 3, NULL)")
+    if not is_postgresql(application):  # whose boolean is a number of one byte
+        application.execute("INSERT INTO items (a, b, flag) VALUES (4, 4, 7)")
+    seen: list[tuple[Any, ...]] = []
+
+    def model(batch: Batch) -> list[float]:
+        seen.extend(batch.rows)
+        return [row[0] for row in batch.rows]
+
+    config = configuration(
+        database_url,
+        inputs=["a", "flag", {"column": "flag", "default": True, "name": "sure"}],
+        model={"python": "tests:none", "encoding": {"booleans": ["no", "yes"]}},
+    )
+    with opened(config, lambda batch: [(value,) for value in model(batch)]) as engine:
+        applied(engine)
+        application.execute("UPDATE items SET churn_state = 0")
+        drain(engine)
+    found = [(row[1], row[2]) for row in sorted(seen)]
+    assert found[:3] == [(True, True), (False, False), (None, True)]
+    assert [type(value) for value, _ in found[:2]] == [bool, bool]
+    assert found[3:] == ([] if is_postgresql(application) else [(7, 7)])

@@ -32,10 +32,10 @@ from tests.support.predictions import (
 from worker import errors
 from worker.doctor.grants import worker_grants
 from worker.engine import Engine
-from worker.facts import read_facts
 from worker.models.protocol import Batch
 from worker.plan import plan_changes
 from worker.states import RowState
+from worker.survey import read_facts
 
 CONFORMANCE = INNODB
 MOVING = "NOT NULL DEFAULT '2001-01-01 00:00:00' ON UPDATE CURRENT_TIMESTAMP"

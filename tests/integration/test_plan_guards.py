@@ -81,6 +81,7 @@ def test_no_statement_of_a_batch_scans_or_hashes_the_table(
         for statement, extra in [
             *STATEMENTS.items(),
             ("probe_window", {**STATEMENTS["probe_window"], "start": None}),
+            ("read_rows", {**CLAIMS, "packed": True}),
         ]:
             facts, buffers = explained(engine.database(m.prediction), m, statement, extra, parameters)
             assert facts.seq_scans == (), f"{statement}: {facts}"
@@ -172,7 +173,7 @@ def test_no_statement_of_a_rescores_batch_reads_more_than_its_window(
         m = restricted(plain, RunKind.RESCORE, Options(before="2999-01-01 00:00:00"))
         offset = 0 if where == "beginning" else RESCORED - 2 * BATCH
         parameters = {**window(connection, m, state=1, offset=offset, step=2), "version": "2"}
-        for statement, extra in RESCORING.items():
+        for statement, extra in [*RESCORING.items(), ("read_rows", {**CLAIMS_SCORED, "packed": True})]:
             if statement == "score_rows_in_place" and not m.ends_walks:
                 continue  # see InDatabase.score_window
             plan = executed(engine.database(m.prediction), m, statement, extra, parameters)
@@ -263,7 +264,7 @@ def walked(database: Any, m: Materialisation, statement: str, tenant: tuple[str,
 
 @pytest.mark.parametrize("key", ["id bigint", "tenant int DEFAULT 7, id int"])
 @pytest.mark.parametrize("version", ["postgres", "postgres_16"])
-def test_a_window_of_verify_costs_what_it_holds_wherever_it_is(
+def test_a_window_of_verify_or_export_costs_what_it_holds_wherever_it_is(
     request: pytest.FixtureRequest, version: str, key: str
 ) -> None:
     server = request.getfixturevalue(version)
@@ -286,7 +287,11 @@ def test_a_window_of_verify_costs_what_it_holds_wherever_it_is(
         connection.execute("VACUUM ANALYZE walked")
         connection.execute(f"UPDATE walked SET a = -1 WHERE id IN (300, {BACKLOG - 100})")
         database = engine.database(m.prediction)
-        for statement, extra in (("walk_keys", {"start": True}), ("compare_rows", {}), ("list_compared", {})):
+        statements: dict[str, dict[str, Any]] = {
+            "walk_keys": {"start": True}, "compare_rows": {}, "list_compared": {}, "export_rows": {"scored": False},
+            "list_exported": {},
+        }  # fmt: skip
+        for statement, extra in statements.items():
             touched = []
             for start in (200, BACKLOG - 400):
                 lo, hi = (*tenant, str(start)), (*tenant, str(start + 399))

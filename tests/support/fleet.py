@@ -73,7 +73,16 @@ class Fleet:
 
     def _start(self, program: str, *options: str) -> Process:
         words = [sys.executable, "-m", "celery", "-A", "worker", program, *options]
-        env = {**python_path(), "FLOWER_UNAUTHENTICATED_API": "true", "CELERY_BROKER_URL": self._broker}
+        temporary = (
+            self.folder / "tmp"
+        )  # what is killed leaves its temporary folder, which goes with the test's
+        temporary.mkdir(exist_ok=True)
+        env = {
+            **python_path(),
+            "FLOWER_UNAUTHENTICATED_API": "true",
+            "CELERY_BROKER_URL": self._broker,
+            "TMPDIR": str(temporary),
+        }
         name = f"{program}-{self._started}"
         self._started += 1
         process = Process(name, words, self.folder / "logs", env=env, cwd=self.folder, grace=40.0)

@@ -13,6 +13,7 @@ import worker.comparison
 import worker.doctor
 import worker.engine
 import worker.explain
+import worker.export
 import worker.status
 import worker.tune
 import worker.verification  # noqa: F401  imported so that the commands find them

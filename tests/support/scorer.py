@@ -19,6 +19,7 @@ class Scorer:
         entered: set when a call has arrived.
         poison: ids that fail every call which holds them.
         delay: seconds that each call takes.
+        refusal: the status of a call that fails.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class Scorer:
         self.entered = threading.Event()
         self.poison: set[int] = set()
         self.delay = 0.0
+        self.refusal = 500
         self._open = threading.Event()
         self._open.set()
         scorer = self
@@ -34,7 +36,7 @@ class Scorer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 answer = scorer._answer(body).encode()
-                self.send_response(200 if answer else 500)
+                self.send_response(200 if answer else scorer.refusal)
                 self.send_header("Content-Type", "text/csv")
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()

@@ -61,7 +61,8 @@ def test_every_message_of_beats_table_has_a_task() -> None:
     [
         ({}, 25 + 60),
         ({"max_run_time": "60s"}, 60 + 60),
-        ({"model": {"http": "http://h/", "timeout": "30s", "attempts": 3}}, 25 + 60 + 90),
+        ({"model": {"http": "http://h/", "timeout": "30s", "attempts": 3}}, 25 + 60 + 30 + 90),
+        ({"model": {"python": "m:f", "rate_limit": "5 rows/s"}}, 25 + 60 + 30 + 65),
     ],
 )
 def test_time_limits_leave_room_for_the_last_batch(options: dict[str, Any], soft: float) -> None:

@@ -248,6 +248,7 @@ def status(**changes: Any) -> Status:
         "activity": Activity(
             24, 100_000, 3, 0, 7, 8.0, 12_500.0, 3.2, Spread(500, 4800.2, 5000),
             120, Spread(1, 1000, 1000), Spread(0.052, 0.065, 0.13), 3, 1, None,
+            200_000, 102_000, 90_000, 8_000, 2,
         ),
         "failures": Failures(3, 1, 2),
         "learned": Learned(5000, 1000),
@@ -269,7 +270,9 @@ def test_a_status_reads_well() -> None:
         "freshness": "p50 420 ms, p99 1.3 s over the last 2,100 arrivals",
         "speed": "12,500 rows/s (100,000 rows; busy for 8.0 s of the last 5 min); last batch 3.2 s ago",
         "batches": "24; 500 / 4,800 / 5,000 rows; 7 lost to changes",
-        "model calls": "120; 1 / 1,000 / 1,000 rows; 52 ms / 65 ms / 130 ms; 3 repeated; 1 throttled",
+        "model calls": "120; 1 / 1,000 / 1,000 rows; 52 ms / 65 ms / 130 ms; 2 of a single row; 3 repeated; "
+        "1 throttled",
+        "not sent": "98,000 of 200,000 rows: 90,000 remembered, 8,000 equal to others",
         "learned": "5,000 rows a claim, 1,000 a model call",
         "failures": "3 rows, 1 due for another try, 2 not tried again by themselves; "
         "why: rowscore failures churn",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from worker.config import Configuration, Prediction, find_file, parse_configuration, read_configuration
 from worker.errors import ConfigurationError
+from worker.kinds import KINDS
 from worker.secret import resolve_secret
 from worker.sections import parse_duration, split_name
 
@@ -71,11 +72,9 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
      "predictions.churn: column 's' has two roles among outputs, state, scored_at and version"),
     ({"version": {"column": "v"}}, "predictions.churn.version.value: is missing"),
     ({"model": {}},
-     'predictions.churn.model: expected one kind of model (sql, http, python), such as { sql = "predict" }'),
+     f'predictions.churn.model: expected one kind of model ({", ".join(KINDS)}), such as {{ sql = "predict" }}'),
     ({"model": {"sql": "f", "http": "http://h"}},
-     'predictions.churn.model: expected one kind of model (sql, http, python), such as { sql = "predict" }'),
-    ({"model": {"bedrock": "x"}},
-     "predictions.churn.model: models of kind bedrock are not available yet; use sql, http, python"),
+     f'predictions.churn.model: expected one kind of model ({", ".join(KINDS)}), such as {{ sql = "predict" }}'),
     ({"model": {"http": "ftp://h"}}, "predictions.churn.model.http: expected http:// or https://, not 'ftp://h'"),
     ({"model": {"http": "http://h", "timout": "3s"}}, "predictions.churn.model.timout: unknown key"),
     ({"model": {"http": "http://h", "timeout": 3}},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.controller import BRAKE, FLOOR, GROWTH, MEMORY, START, Controller
+from worker.controller import BRAKE, FLOOR, GROWTH, MEMORY, START, Controller, whole_rounds
 
 ceilings = st.integers(1, 20_000)
 targets = st.floats(0.001, 10.0)
@@ -122,3 +123,26 @@ def test_a_clock_that_stood_still_or_an_empty_batch_changes_nothing() -> None:
     controller = Controller.start(10_000, 0.5, 1000)
     assert controller.after_batch(1000, 0.0) is controller
     assert controller.after_batch(0, 1.0) is controller
+
+
+@pytest.mark.parametrize(
+    ("rows", "a_round", "claimed"),
+    [
+        (10_000, 4 * 2048, 8192),
+        (10_000, 4 * 1024, 8192),
+        (10_000, 4 * 512, 8192),
+        (10_000, 4 * 256, 9216),
+        (10_000, 1000, 10_000),
+        (10_000, 6000, 10_000),  # a third of the claim would be lost
+        (10_000, 6667, 6667),
+        (1000, 4 * 2048, 1000),  # not even one round
+        (50, 1, 50),
+    ],
+)
+def test_a_claim_is_whole_rounds_where_that_costs_little(rows: int, a_round: int, claimed: int) -> None:
+    assert whole_rounds(rows, a_round) == claimed
+
+
+def test_a_batch_of_whole_rounds_counts_as_full() -> None:
+    for a_round in range(1, 12_000, 7):
+        assert whole_rounds(10_000, a_round) * GROWTH > 10_000

@@ -40,7 +40,8 @@ def test_the_policy_allows_the_one_service_and_no_more(
 
 def words(command: str) -> list[str]:
     """The command's words as a shell hands them on, with its variables filled in."""
-    filled = {"REGION": "eu-west-1", "ACCOUNT": "123456789012", "CLUSTER": "shop", "PARAMETERS": "ours"}
+    filled = {"REGION": "eu-west-1", "ACCOUNT": "123456789012", "CLUSTER": "shop"}
+    filled |= {"PARAMETERS": "ours", "WRITER": "shop-1"}
     script = f'set -- {command}; for word in "$@"; do printf \'%s\\n\' "$word"; done'
     done = subprocess.run(["sh", "-ceu", script], env=filled, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
@@ -70,7 +71,7 @@ def test_the_commands_of_aurora_mysql_set_the_clusters_parameter() -> None:
     arn = "arn:aws:iam::123456789012:role/rowscore-churn-comprehend"
     set_to = f"ParameterName=aws_default_comprehend_role,ParameterValue={arn},ApplyMethod=pending-reboot"
     assert option(modify, "--parameters") == set_to
-    assert shlex.join(restart) == "aws rds failover-db-cluster --db-cluster-identifier shop"
+    assert shlex.join(restart) == "aws rds reboot-db-instance --db-instance-identifier shop-1"
 
 
 @pytest.mark.parametrize("model", [{"sql": "f"}, {"http": "http://h"}])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.plans import BatchProcessing, analyse, nested_functions, parse_batches
+from worker.plans import BatchProcessing, analyse, nested_functions, nested_functions_in, parse_batches
 
 
 def scan(kind: str, **more: Any) -> dict[str, Any]:
@@ -112,6 +112,28 @@ AURORA_BATCHED = {
 
 def test_batch_mode_is_a_function_scan_below_a_nested_loop() -> None:
     assert nested_functions(plan(AURORA_BATCHED)) == ("aws_sagemaker.invoke_endpoint",)
+
+
+# As AWS's user guide prints it, under "Function migration from the SELECT statement to the FROM clause".
+MIGRATED = """\
+ Nested Loop
+   Output: anomaly_score((r.description)::text)
+   ->  Seq Scan on ts.r
+         Output: r.id, r.description, r.score
+   ->  Function Scan on public.anomaly_score
+         Output: anomaly_score.anomaly_score
+         Function Call: anomaly_score((r.description)::text)"""
+
+
+def test_the_plan_that_aws_prints_is_read_as_text() -> None:
+    assert nested_functions_in(MIGRATED) == ("public.anomaly_score",)
+    assert nested_functions_in(
+        "Update on a\n  CTE answered\n    ->  " + MIGRATED.replace("\n", "\n       ")
+    ) == ("public.anomaly_score",)
+    other = "Sort\n  ->  Nested Loop\n        ->  Seq Scan on a\n  ->  Function Scan on f"
+    assert nested_functions_in(other) == (), "beside the loop, not below it"
+    assert nested_functions_in("Function Scan on f\n  Function Call: f()") == ()
+    assert nested_functions_in("") == ()
 
 
 def test_a_function_in_from_is_not_batch_mode() -> None:

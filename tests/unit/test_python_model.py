@@ -119,12 +119,12 @@ def test_what_cannot_be_loaded_is_a_mistake_in_the_configuration(path: str, mess
 
 
 def test_the_registry_opens_each_kind_that_the_worker_calls() -> None:
-    opened = open_model(PythonModel(python=f"{HERE}:Results.floats"), ("p",), 1)
+    opened = open_model(PythonModel(python=f"{HERE}:Results.floats"), {"p": "float8"}, 1)
     assert isinstance(opened, PythonFunction)
     assert opened.check() == f"{HERE}:Results.floats is loaded"
     opened.close()
-    endpoint = open_model(HttpModel(http="http://127.0.0.1:9/invocations"), ("p",), 4)
+    endpoint = open_model(HttpModel(http="http://127.0.0.1:9/invocations"), {"p": "float8"}, 4)
     assert isinstance(endpoint, HttpEndpoint)
     endpoint.close()
     with pytest.raises(ConfigurationError, match="called by the database"):
-        open_model(SqlModel(sql="predict_churn"), ("p",), 1)
+        open_model(SqlModel(sql="predict_churn"), {"p": "float8"}, 1)

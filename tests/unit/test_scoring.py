@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from worker.answers import OutputKind, OutputType
 from worker.bisection import WITNESSES
 from worker.errors import (
+    BudgetSpentError,
     FailureClass,
     LeaseLostError,
     ModelError,
@@ -27,7 +29,7 @@ from worker.errors import (
     ServiceUnavailableError,
     ThrottledError,
 )
-from worker.models.protocol import Answer, Batch, Model, RowFailure
+from worker.models.protocol import Answer, Batch, Model, RowFailure, Weight, check_size
 from worker.patience import Patience
 from worker.scoring import Scores, score
 
@@ -407,3 +409,127 @@ def test_a_scored_batch_leaves_nothing_to_the_garbage_collector() -> None:
         assert one_batch()() is None, "a cycle keeps the rows: each batch would need memory of its own"
     finally:
         gc.enable()
+
+
+# --- what the model takes, what calls weigh, and what they pass -------------------------------------------------
+
+
+class Weighed(Doubler):
+    """Takes three rows a call; a row is two requests, and ten tokens each."""
+
+    most_rows = 3
+
+    def weigh(self, batch: Batch) -> Weight:
+        return Weight(2 * len(batch), len(batch), 10 * len(batch))
+
+
+class Gatekeeper:
+    """Notes who passes, and who comes back with an error; closed after so many."""
+
+    def __init__(self, *, most: int = 1000, refusal: ModelError | None = None) -> None:
+        self.passed: list[Weight] = []
+        self.back: list[tuple[Weight, ModelError]] = []
+        self.most = most
+        self.refusal = refusal or BudgetSpentError("spent")
+
+    def enter(self, weight: Weight, _stop: threading.Event) -> Callable[[ModelError], None]:
+        if len(self.passed) == self.most:
+            raise self.refusal
+        self.passed.append(weight)
+        return lambda error: self.back.append((weight, error))
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_call_has_more_rows_than_the_model_takes(concurrency: int) -> None:
+    model, gate = Weighed(), Gatekeeper()
+    scores = scored(model, range(7), concurrency=concurrency, gates=[gate])
+    assert sorted(map(len, model.calls)) == [1, 3, 3]
+    assert scores.outcomes == [(row * 2.0,) for row in range(7)]
+    assert sorted(gate.passed, key=lambda weight: weight.rows) == [
+        Weight(2, 1, 10), Weight(6, 3, 30), Weight(6, 3, 30),
+    ]  # fmt: skip
+    assert (scores.statistics.calls, scores.statistics.rows, scores.rows_per_call) == (14, 7, 3)
+    assert scores.statistics.sizes == [1] * 14, "of each request"
+    assert len(scores.statistics.seconds) == 14
+
+
+def test_a_request_that_is_too_large_before_it_is_sent_is_no_call() -> None:
+    def refuse(rows: list[Any]) -> None:
+        check_size(10 * len(rows), 30, len(rows))
+
+    model, gate = Doubler(refuse), Gatekeeper()
+    scores = scored(model, range(10), rows_per_call=10, gates=[gate])
+    assert scores.outcomes == [(row * 2.0,) for row in range(10)]
+    tried, sent = len(model.calls), sum(1 for rows in model.calls if len(rows) <= 3)
+    assert tried > sent == scores.statistics.calls == len(scores.statistics.seconds)
+    assert scores.statistics.rows == 10
+    assert len(gate.passed) - len(gate.back) == sent
+    assert all(not error.sent for _, error in gate.back)
+
+
+def test_wide_rows_are_cut_to_what_fits_after_one_look() -> None:
+    def refuse(rows: list[Any]) -> None:
+        check_size(1000 * len(rows), 200_000, len(rows))
+
+    model = Doubler(refuse)
+    scores = scored(model, range(10_000), rows_per_call=2048)
+    assert [len(rows) for rows in model.calls if len(rows) > 200] == [2048]
+    assert (scores.rows_per_call, scores.statistics.calls) == (190, -(-10_000 // 190))
+    model.calls.clear()
+    scores = scored(model, range(10_000), rows_per_call=199)
+    assert (len(model.calls), scores.rows_per_call) == (-(-10_000 // 199), 199)
+
+
+def test_one_giant_row_makes_other_calls_no_smaller() -> None:
+    def refuse(rows: list[Any]) -> None:
+        check_size(10 * len(rows) + 5000 * (1234 in rows), 5000, len(rows))
+
+    model = Doubler(refuse)
+    scores = scored(model, range(5000), rows_per_call=500)
+    assert sum(isinstance(outcome, RowFailure) for outcome in scores.outcomes) == 1
+    assert isinstance(scores.outcomes[1234], RowFailure)
+    assert scores.rows_per_call == 500
+    assert scores.statistics.calls < 40
+
+
+def test_a_gate_that_closes_ends_the_batch_and_what_was_passed_before_is_given_back() -> None:
+    first, second = Gatekeeper(), Gatekeeper(most=2)
+    model = Doubler()
+    scores = scored(model, range(6), rows_per_call=2, gates=[first, second])
+    assert isinstance(scores.fault, BudgetSpentError)
+    assert scores.outcomes == [(0.0,), (2.0,), (4.0,), (6.0,), None, None]
+    assert (len(first.passed), len(first.back), len(second.back)) == (3, 1, 0)
+    assert scores.statistics.calls == 2
+
+
+def test_an_error_of_a_call_that_was_sent_is_told_to_the_gates() -> None:
+    error, gate = ThrottledError("slow down", retry_after=0.001), Gatekeeper()
+    scores = scored(Doubler(raising(error)), range(2), gates=[gate])
+    assert gate.back == [(Weight(1, 2), error)]
+    assert len(gate.passed) == 2
+    assert (scores.statistics.calls, scores.statistics.retries, scores.statistics.throttled) == (2, 1, 1)
+
+
+def test_calls_of_a_single_row_are_counted_where_there_were_more() -> None:
+    assert scored(Doubler(), range(1)).statistics.single == 0
+    assert scored(Doubler(), range(4), rows_per_call=3).statistics.single == 1
+    assert scored(Doubler(), range(4), rows_per_call=1).statistics.single == 4
+    assert scored(Doubler(failing_for(2)), range(4)).statistics.single == 2, "found by bisection"
+
+
+def test_equal_rows_are_counted_apart_from_those_that_were_sent() -> None:
+    statistics = scored(Doubler(), [1, 1, 1, 2]).statistics
+    assert (statistics.rows, statistics.equal, statistics.remembered) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_after_its_time_a_batch_begins_no_further_call_and_keeps_what_it_has(concurrency: int) -> None:
+    model = Doubler()
+    scores = scored(model, range(100), rows_per_call=1, concurrency=concurrency, seconds=0.0)
+    assert (model.calls, scores.outcomes, scores.fault) == ([], [None] * 100, None)
+    held = Doubler(lambda _: time.sleep(0.005))
+    scores = scored(held, range(1000), rows_per_call=1, concurrency=concurrency, seconds=0.05)
+    answered = [row for row, outcome in enumerate(scores.outcomes) if outcome is not None]
+    assert len(answered) == len(held.calls) == scores.statistics.calls
+    assert 0 < len(answered) < 1000
+    assert scores.fault is None

@@ -32,7 +32,7 @@ EXTRA: dict[str, Any] = {
     "trigger": "t", "index": "i", "schema": "public", "view": "v", "comment": "'c'", "column": "a", "live": False,
     "anchor": False, "one": RowState.EXISTING, "zoned": False, "relation": "r", "wanted": "w",
     "other": "churn_shadow_state", "portion": 0.1, "old": "p", "new": "p_shadow", "kind": "text",
-    "parts": (0, 1), "of_table": True, "value": "'2'", "moment": "'2026-11-21 08:00:00'",
+    "parts": (0, 1), "of_table": True, "value": "'2'", "scored": True, "moment": "'2026-11-21 08:00:00'",
 }  # fmt: skip
 # Rendered by `apply` and `explain` for each object, with words of their own; their own tests run them.
 DDL = {
@@ -44,7 +44,7 @@ DDL = {
     "allow_writes", "end_prepared", "end_session", "explain_access", "grant_function", "grant_missing", "grant_monitor",
     "grant_own_schema", "grant_own_tables", "grant_read", "grant_read_all", "grant_sessions", "grant_write",
     "mend_view", "alone", "allow_null", "comment_column", "account", "create_role", "grant_schema", "grant_services",
-    "grant_held",
+    "grant_held", "explain_analyze", "find_unbatched_plans", "export_query", "export_to_s3",
 }  # fmt: skip
 _DRIVER_PLACEHOLDER = re.compile(r"(?<!%)%\((\w+)\)([sb])")
 

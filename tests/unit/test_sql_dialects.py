@@ -26,6 +26,9 @@ ALONE: dict[str, dict[str, set[str]]] = {
         },
         "ANALYZE keeps the share of each value, which one statement reads": {"estimate_states"},
         "EXPLAIN answers JSON, and the text beside it": {"explain_plan", "explain_text"},
+        "Aurora tells of its batches in EXPLAIN ANALYZE, in recorded plans, and in a session's own counters": {
+            "count_all_functions", "explain_analyze", "find_unbatched_plans",
+        },
         "functions are known by their arguments' types, and may answer a record": {
             "find_argument_types", "find_unassignable",
         },

@@ -8,6 +8,7 @@ from worker.capabilities.alteration import Alteration, Lock
 from worker.capabilities.calling import Calling
 from worker.capabilities.mentions import mentioned
 from worker.capabilities.mysql import MariaDB, MySQL
+from worker.capabilities.packing import Packing, unpack
 from worker.capabilities.postgresql import PostgreSQL
 from worker.capabilities.protocol import Capabilities, bare_type, seconds
 
@@ -16,10 +17,12 @@ __all__ = [
     "Calling",
     "Capabilities",
     "Lock",
+    "Packing",
     "bare_type",
     "capabilities_of",
     "mentioned",
     "seconds",
+    "unpack",
 ]
 
 

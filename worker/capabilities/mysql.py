@@ -21,8 +21,10 @@ from worker.answers import OutputKind, OutputType
 from worker.capabilities.alteration import Alteration, Lock
 from worker.capabilities.calling import Calling
 from worker.capabilities.counsel import Counsel
-from worker.capabilities.protocol import FoundType, bare_type, seconds
+from worker.capabilities.packing import Packing
+from worker.capabilities.protocol import FoundType, bare_type, decimal_type, seconds
 from worker.capabilities.tls import Connection, password_argument, tls_arguments
+from worker.columns import Listed
 from worker.conversion import clock
 from worker.names import literal
 
@@ -155,6 +157,12 @@ _FIELDS = {
 }  # fmt: skip
 _BINARY_CHARSET = 63
 
+_FILE_TYPES = {
+    "tinyint": "int8", "smallint": "int16", "mediumint": "int32", "int": "int32", "bigint": "int64", "year": "int16",
+    "bit": "uint64", "float": "double", "double": "double", "date": "date32", "datetime": "timestamp[us]",
+    "timestamp": "timestamp[us, tz=UTC]", "time": "duration[us]",
+}  # fmt: skip
+
 _SENT = {
     OutputKind.FLOAT: "DOUBLE",
     OutputKind.INTEGER: "DECIMAL(65,0)",
@@ -202,6 +210,7 @@ class MySQL:
     row_version: tuple[str, str] | None = None
     locks_first = True
     json_as_text = True
+    booleans_as_numbers = True
     reads_forgive = True
     steps_over = True
     alteration = _ALTERATION
@@ -307,6 +316,10 @@ class MySQL:
             return f"({expression}) + 0e0"
         return f"({expression}) + 0" if _plain(sql_type) == "bit" else expression
 
+    def packing(self, sql_type: str) -> Packing | None:
+        """Never: it has no aggregate of bytes that is not cut at a limit."""
+        return None
+
     def expression_types(self, transaction: Any, statement: str) -> tuple[str, ...]:
         """By the answer's description; a text of bytes differs from one of letters by its character set alone."""
         with transaction.connection.connection.cursor() as cursor:
@@ -356,9 +369,14 @@ class MySQL:
             return _TEXT  # MySQL's JSON_TABLE takes its upper half for negative
         return _SENT.get(kind.kind, _TEXT)
 
-    def sent_value(self, value: Any, kind: OutputType) -> Any:
+    def sent_values(self, values: Sequence[Any], kind: OutputType) -> Listed:
         """Numbers and booleans as they are; JSON as text; everything else as its text."""
-        if value is None or kind.kind in _SENT:
+        if kind.kind in _SENT:
+            return list(values)
+        return [self._sent_value(value, kind) for value in values]
+
+    def _sent_value(self, value: Any, kind: OutputType) -> Any:
+        if value is None:
             return value
         if kind.kind is OutputKind.JSON:
             return json.dumps(value, ensure_ascii=False)
@@ -366,7 +384,7 @@ class MySQL:
             return (value if isinstance(value, bytes) else str(value).encode()).hex()
         return value if isinstance(value, str) else str(value)
 
-    def bind_columns(self, columns: Mapping[str, tuple[Sequence[Any], str]]) -> dict[str, Any]:
+    def bind_columns(self, columns: Mapping[str, tuple[Listed, str]]) -> dict[str, Any]:
         """One JSON document of rows, which JSON_TABLE takes apart."""
         rows = list(zip(*(values for values, _ in columns.values()), strict=True))
         return {"rows": json.dumps(rows, default=_written)}
@@ -383,7 +401,7 @@ class MySQL:
         full = known + match["rest"].rstrip()
         return FoundType(full, full, "", None)
 
-    def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
+    def output_type(self, sql_type: str, category: str, element: str | None, oid: int = 0) -> OutputType:
         """By the column's type; tinyint(1) is how MySQL spells boolean."""
         if sql_type.startswith("tinyint(1)"):
             return OutputType(OutputKind.BOOLEAN, None, sql_type)
@@ -398,6 +416,14 @@ class MySQL:
             else OutputKind.OTHER
         )
         return OutputType(kind, None, sql_type)
+
+    def file_type(self, sql_type: str) -> str:
+        """A FLOAT is read as a DOUBLE and a BIT as a number, and a TIMESTAMP in UTC; times are in microseconds."""
+        plain = _plain(sql_type)
+        if plain == "decimal":
+            return decimal_type(sql_type)
+        unsigned = "u" if "unsigned" in sql_type and plain in _WHOLE else ""
+        return unsigned + _FILE_TYPES.get(plain, "binary" if plain in _BINARY else "string")
 
     def argument_type(self, sql_type: str, column_type: str | None) -> str:
         """The column's own; in utf8mb4 whatever the database's is, and what is no number or time as text."""

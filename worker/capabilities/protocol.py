@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,16 +14,19 @@ from worker.answers import OutputType
 from worker.capabilities.alteration import Alteration
 from worker.capabilities.calling import Calling
 from worker.capabilities.counsel import Counsel
+from worker.capabilities.packing import Packing
+from worker.columns import Listed
 
 
 @dataclass(frozen=True, slots=True)
 class FoundType:
-    """A type as the server calls it: in full, without length or precision, its category, an array's element."""
+    """A type as the server calls it: in full, without length or precision, its category, an array's element, number."""
 
     type: str
     cast_type: str
     category: str
     element: str | None
+    oid: int = 0
 
 
 class Capabilities(Protocol):
@@ -35,6 +39,7 @@ class Capabilities(Protocol):
     row_version: tuple[str, str] | None  # of a row `c` of a `versioned` table, and its type
     locks_first: bool  # a statement that writes cannot lock and step over rows itself
     json_as_text: bool  # the driver answers JSON as its text
+    booleans_as_numbers: bool  # and booleans as 0 and 1
     reads_forgive: bool  # a SELECT answers NULL, with a warning, where an expression fails an UPDATE
     steps_over: bool  # SKIP LOCKED waits for nobody, not even for a moment
     alteration: Alteration
@@ -101,6 +106,9 @@ class Capabilities(Protocol):
     def read_expression(self, expression: str, sql_type: str) -> str:
         """The expression in a form that the driver loads."""
 
+    def packing(self, sql_type: str) -> Packing | None:
+        """How a column of this type is sent as one value; None where it has to be sent row by row."""
+
     def expression_types(self, transaction: Any, statement: str) -> tuple[str, ...]:
         """The SQL type of each column that the statement answers with.
 
@@ -126,14 +134,20 @@ class Capabilities(Protocol):
     def sent_type(self, kind: OutputType) -> str:
         """The SQL type that answers of this kind travel in."""
 
-    def sent_value(self, value: Any, kind: OutputType) -> Any:
-        """A checked answer as the driver sends it in `sent_type`."""
+    def sent_values(self, values: Sequence[Any], kind: OutputType) -> Listed:
+        """A column of checked answers as the driver sends them in `sent_type`, or of what was answered in that type."""
 
-    def bind_columns(self, columns: Mapping[str, tuple[Sequence[Any], str]]) -> dict[str, Any]:
+    def bind_columns(self, columns: Mapping[str, tuple[Listed, str]]) -> dict[str, Any]:
         """The parameters that carry columns of equal length, each with the SQL type that it travels in."""
 
-    def output_type(self, sql_type: str, category: str, element: str | None) -> OutputType:
+    def output_type(self, sql_type: str, category: str, element: str | None, oid: int = 0) -> OutputType:
         """How answers for a column of this type are checked and sent."""
+
+    def file_type(self, sql_type: str) -> str:
+        """The type of a column of this type in a file of typed columns, as Arrow names it; what it lacks is a string.
+
+        Its decimals have a precision and a scale, and need not hold every value of a type without them.
+        """
 
     def argument_type(self, sql_type: str, column_type: str | None) -> str:
         """The type of an argument of a function that calls a service.
@@ -151,6 +165,15 @@ class Capabilities(Protocol):
             cast_type: the same without length or precision.
             document: whether it takes the answer out of a document instead of returning what the service gave.
         """
+
+
+def decimal_type(sql_type: str) -> str:
+    """`numeric(10,2)` as Arrow has it; without a precision 20 digits before the point and 18 after it."""
+    found = re.search(r"\((\d+)(?:,\s*(\d+))?\)", sql_type)
+    precision, scale = (int(found[1]), int(found[2] or 0)) if found else (38, 18)
+    if not 0 < precision <= 76 or scale > precision:
+        precision, scale = 38, 18
+    return f"decimal{128 if precision <= 38 else 256}({precision}, {scale})"
 
 
 def bare_type(sql_type: str) -> str:

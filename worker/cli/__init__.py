@@ -26,6 +26,7 @@ _MODULES = (
     "running",
     "backfilling",
     "verifying",
+    "exporting",
     "rescoring",
     "shadowing",
     "pausing",

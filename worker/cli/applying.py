@@ -43,7 +43,8 @@ Grants = Annotated[
 Iam = Annotated[
     bool,
     typer.Option(
-        "--iam", help="Print the AWS commands that let the cluster call the model's service, and run none."
+        "--iam",
+        help="Print the AWS commands that let the cluster, or workers, call the model's service; run none.",
     ),
 ]
 
@@ -211,13 +212,15 @@ def _print_grants(
 
 
 def _print_access(output: Output, prediction: Prediction, database: Database) -> None:
-    from worker.iam import cluster_access
+    from worker.iam import cluster_access, worker_access
 
-    access = cluster_access(prediction, by_parameter=database.capabilities.calling.role_by_parameter)
+    own = worker_access(prediction)
+    by_parameter = database.capabilities.calling.role_by_parameter
+    access = own or cluster_access(prediction, by_parameter=by_parameter)
     if not output.as_json:
-        names = ["REGION", "ACCOUNT", "CLUSTER"] + (["PARAMETERS"] if access.parameter else [])
-        output.say(f"# rowscore apply {prediction.name} --iam: lets the cluster call {access.service}")
-        output.say(": " + " ".join(f'"${{{name}:?}}"' for name in names))
+        who = "workers" if own is not None else "the cluster"
+        output.say(f"# rowscore apply {prediction.name} --iam: lets {who} call {access.service}")
+        output.say(": " + " ".join(f'"${{{name}:?}}"' for name in access.variables))
         for command in access.commands:
             output.say(command)
     output.document({"prediction": prediction.name, **asdict(access), "commands": access.commands})

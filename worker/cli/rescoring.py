@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -80,16 +81,16 @@ def rescore(
         older_than=older_than,
     )
     words = walking.words_of(pause=pause, resume=resume, cancel=cancel)
+    asked = walking.Asked(RunKind.RESCORE, options, workers, dry_run, sample, words)
+    allowed = shadowing.Allowed(missing=allow_missing, copy=allow_copy)
+    output = session.output(as_json)
     if promote or rollback:
         alone = not (options or workers is not None or sample is not None or words or shadow)
         way = shadowing.way_of(promote=promote, rollback=rollback, alone=alone)
-        allowed = shadowing.Allowed(missing=allow_missing, copy=allow_copy)
-        return shadowing.change_places(session, session.output(as_json), name, way, allowed, dry_run=dry_run)
-    if allow_missing or allow_copy:
+        return shadowing.change_places(session, output, name, way, allowed, dry_run=dry_run)
+    if allowed.missing or allowed.copy:
         raise typer.BadParameter("--allow-missing and --allow-copy are for --promote and --rollback")
     if shadow:
         name = shadowing.shadow_name(session, name, older_than)
-        asked = walking.Asked(RunKind.BACKFILL, options, workers, dry_run, sample, words)
-        return walking.carry_out(session, session.output(as_json), name, asked)
-    asked = walking.Asked(RunKind.RESCORE, options, workers, dry_run, sample, words)
-    return walking.carry_out(session, session.output(as_json), name, asked)
+        asked = replace(asked, kind=RunKind.BACKFILL)
+    return walking.carry_out(session, output, name, asked)

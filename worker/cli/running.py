@@ -205,5 +205,10 @@ def tally(summary: Summary) -> str:
     calls = f", {counted(summary.calls, 'call')}" if summary.calls else ""
     speed = f" ({rate(summary.scored, summary.seconds)}{calls})" if summary.scored else ""
     text = f"{counted(summary.scored, 'row')} scored in {duration(summary.seconds)}{speed}"
-    others = {"failed": summary.failed, "skipped": summary.skipped, "lost to changes": summary.lost}
+    others = {
+        "remembered": summary.remembered,
+        "failed": summary.failed,
+        "skipped": summary.skipped,
+        "lost to changes": summary.lost,
+    }
     return ", ".join([text, *(f"{count(number)} {word}" for word, number in others.items() if number)])

@@ -71,13 +71,20 @@ def _prediction(prediction: Prediction) -> dict[str, Any]:
 
 def _model(values: dict[str, Any]) -> dict[str, Any]:
     shown = {field: _value(value) for field, value in values.items()}
-    if shown.get("aurora", ...) is None:  # not set, and without a default: most functions call no service
-        del shown["aurora"]
-    if "http" in shown:
-        shown["http"] = masked(shown["http"])
-        headers = shown["headers"].items()
-        shown["headers"] = {key: text if _REFERENCE.fullmatch(text) else HIDDEN for key, text in headers}
+    for field in ("aurora", "expression"):
+        if shown.get(field, ...) is None:  # not set, and without a default: most functions are made by hand
+            del shown[field]
+    for address in {"http", "url", "endpoint"} & shown.keys():
+        shown[address] = masked(shown[address]) if shown[address] is not None else None
+    if "headers" in shown:
+        shown["headers"] = {key: _hidden(text) for key, text in shown["headers"].items()}
+    if "api_key" in shown:
+        shown["api_key"] = _hidden(shown["api_key"])
     return shown
+
+
+def _hidden(text: str) -> str:
+    return text if not text or _REFERENCE.fullmatch(text) else HIDDEN
 
 
 def model_sections(live: Prediction, shadow: Prediction) -> list[str]:

@@ -37,16 +37,20 @@ def show_sql(
 ) -> None:
     """Print the SQL that rowscore runs: all statements by name, or one as it is for a prediction.
 
-    Values are always bound and shown as :name.
+    Values are always bound and shown as :name. aws_ml is a script for psql: it makes stand-ins for Aurora's
+    functions of that extension, so that a model with `aurora` can be tried on a laptop.
 
     Example:
         rowscore sql
         rowscore sql write_rows --prediction churn
+        rowscore sql aws_ml | psql "$DATABASE_URL"
     """
     session = session_of(context)
     output = session.output(as_json)
     if statement is None:
         _list(session, output)
+    elif statement in _aurora(session):
+        _print_aurora(session, output, statement)
     else:
         _print_one(session, output, statement, prediction)
 
@@ -54,7 +58,7 @@ def show_sql(
 def _list(session: Session, output: Output) -> None:
     import sql
 
-    known = sql.load(_dialect(session))
+    known = {**sql.load(_dialect(session)), **_aurora(session)}
     if not output.as_json:
         width = max(map(len, known))
         for name in sorted(known):
@@ -73,6 +77,24 @@ def _dialect(session: Session) -> str:
         return normalise_url(configuration.database_url(first)).get_backend_name()
     except ConfigurationError:
         return "postgresql"
+
+
+def _aurora(session: Session) -> dict[str, Any]:
+    """What is made for models that call a service of Aurora's, where the dialect has the name for nothing else."""
+    import sql
+
+    dialect = _dialect(session)
+    return {name: item for name, item in sql.load(dialect, "aurora").items() if name not in sql.load(dialect)}
+
+
+def _print_aurora(session: Session, output: Output, name: str) -> None:
+    """One that needs no table; what `apply` renders for each function is left as its template."""
+    statement = _aurora(session)[name]
+    made = any(sign in statement.text for sign in ("{{", "{%"))
+    text = _template(statement) if made else f"{statement.show()};"
+    if not output.as_json:
+        output.say(f"-- {name}: {statement.purpose}\n{text}")
+    output.document({"statement": name, "purpose": statement.purpose, "prediction": None, "sql": text})
 
 
 def _print_one(session: Session, output: Output, name: str, prediction: str | None) -> None:
@@ -113,9 +135,14 @@ def _rendered(statement: Any, materialisation: Any) -> str:
         "arrived_at": materialisation.prediction.arrived_at,
         "zoned": True,
         "one": RowState.EXISTING,
+        "scored": False,
     }
     try:
         text: str = statement.show(**materialisation.context, **usual)
     except UndefinedError:
-        text = f"-- rendered by `apply` for each object; see `rowscore apply --dry-run`\n{statement.text}"
+        text = _template(statement)
     return text
+
+
+def _template(statement: Any) -> str:
+    return f"-- rendered by `apply` for each object; see `rowscore apply --dry-run`\n{statement.text}"

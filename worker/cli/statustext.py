@@ -117,15 +117,28 @@ def _activity(activity: Activity) -> Iterator[Line]:
     yield _fact("batches", f"{count(activity.batches)}{sizes}{lost}")
     if activity.calls and activity.call_rows is not None and activity.call_seconds is not None:
         yield _fact("model calls", _calls(activity, activity.call_rows, activity.call_seconds))
+    if activity.remembered or activity.equal:
+        yield _fact("not sent", _not_sent(activity))
     if activity.error:
         yield _fact("last error", _shortened(activity.error), "warn")
 
 
 def _calls(activity: Activity, rows: Spread, seconds: Spread) -> str:
     times = f"{duration(seconds.min)} / {duration(seconds.avg)} / {duration(seconds.max)}"
-    others = {"repeated": activity.retries, "throttled": activity.throttled}
+    others = {
+        "of a single row": activity.single_calls,
+        "repeated": activity.retries,
+        "throttled": activity.throttled,
+    }
     more = "".join(f"; {count(number)} {word}" for word, number in others.items() if number)
     return f"{count(activity.calls)}; {_spread(rows)} rows; {times}{more}"
+
+
+def _not_sent(activity: Activity) -> str:
+    """`99,000 of 100,000 rows: 98,000 remembered, 1,000 equal to others`."""
+    kinds = {"remembered": activity.remembered, "equal to others": activity.equal}
+    parts = ", ".join(f"{count(rows)} {word}" for word, rows in kinds.items() if rows)
+    return f"{count(sum(kinds.values()))} of {counted(activity.asked, 'row')}: {parts}"
 
 
 def _spread(spread: Spread) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.engine import Engine
     from worker.knee import Point, Trial
     from worker.rehearsal import Paid
-    from worker.tune import Tuning
+    from worker.tune import Tuning, Wishes
 
 _CALLS = 100
 _ROWS = 20_000
@@ -39,41 +39,47 @@ def _numbers(text: str) -> tuple[int, ...]:
     return found
 
 
+MaxCalls = Annotated[
+    int, typer.Option("--max-calls", metavar="N", min=2, help=f"Calls at most; else {_CALLS}.")
+]
+Sizes = Annotated[
+    Any,
+    typer.Option(
+        "--sizes",
+        metavar="N,N",
+        parser=_numbers,
+        help="Try these rows a call, instead of 1 to max_rows_per_claim.",
+    ),
+]
+Concurrency = Annotated[
+    Any,
+    typer.Option(
+        "--concurrency",
+        metavar="N,N",
+        parser=_numbers,
+        help="Try so many calls at once as well; else half and twice as many as configured.",
+    ),
+]
+Rows = Annotated[
+    int, typer.Option("--rows", metavar="N", min=1, help=f"Rows to read and to try with; else {_ROWS:,}.")
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE.svg", help="Draw rows a second and latency against the size."),
+]
+Save = Annotated[bool, typer.Option("--save", help="Keep the size in the database: drains begin with it.")]
+
+
 def tune(
     context: typer.Context,
     *,
     name: Name = None,
-    max_calls: Annotated[
-        int, typer.Option("--max-calls", metavar="N", min=2, help=f"Calls at most; else {_CALLS}.")
-    ] = _CALLS,
-    sizes: Annotated[
-        Any,
-        typer.Option(
-            "--sizes",
-            metavar="N,N",
-            parser=_numbers,
-            help="Try these rows a call, instead of 1 to max_rows_per_claim.",
-        ),
-    ] = None,
-    concurrency: Annotated[
-        Any,
-        typer.Option(
-            "--concurrency",
-            metavar="N,N",
-            parser=_numbers,
-            help="Try so many calls at once as well; else half and twice as many as configured.",
-        ),
-    ] = None,
-    rows: Annotated[
-        int, typer.Option("--rows", metavar="N", min=1, help=f"Rows to read and to try with; else {_ROWS:,}.")
-    ] = _ROWS,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="FILE.svg", help="Draw rows a second and latency against the size."),
-    ] = None,
-    save: Annotated[
-        bool, typer.Option("--save", help="Keep the size in the database: drains begin with it.")
-    ] = False,
+    max_calls: MaxCalls = _CALLS,
+    sizes: Sizes = None,
+    concurrency: Concurrency = None,
+    rows: Rows = _ROWS,
+    plot: Plot = None,
+    save: Save = False,
     as_json: Json = False,
 ) -> int:
     """Find the batch size that a model is quickest with, on real rows.
@@ -89,26 +95,31 @@ def tune(
     """
     from worker.tune import Wishes
     from worker.tune import save as keep
-    from worker.tune import tune as sweep
 
     _check(plot, concurrency)
     session = session_of(context)
     output = session.output(as_json)
     with session.engine(stoppable=True) as engine:
-        prediction = engine.prediction(name)
-        wishes = Wishes(max_calls, sizes, concurrency, rows)
-        with Progress(prediction.name, Course()) as progress:
-            tuning = sweep(engine, prediction.name, wishes, _teller(progress))
+        tuning = _sweep(engine, name, Wishes(max_calls, sizes, concurrency, rows))
         if save and not session.interrupted:
             keep(engine, tuning)
         _report(output, engine, tuning, save=save)
         if plot is not None and tuning.points:
-            _draw(output, plot, prediction, tuning)
+            _draw(output, plot, engine.prediction(name), tuning)
         _lines(output, engine, tuning)
     output.document({**_document(tuning), "interrupted": session.interrupted})
     if session.interrupted:
         return INTERRUPTED
     return int(tuning.choice is None)
+
+
+def _sweep(engine: Engine, name: str | None, wishes: Wishes) -> Tuning:
+    """Try the sizes, and show how far it is."""
+    from worker.tune import tune as sweep
+
+    prediction = engine.prediction(name)
+    with Progress(prediction.name, Course()) as progress:
+        return sweep(engine, prediction.name, wishes, _teller(progress))
 
 
 def _check(plot: Path | None, concurrency: tuple[int, ...] | None) -> None:

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,13 +49,27 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get(VARIABLE) or Path.home() / ".cache" / "rowscore").absolute()
 
 
-def unpacked(package: str, *, unstable: bool = False, download: bool = True) -> Path:
+def unpacked(
+    package: str,
+    *,
+    unstable: bool = False,
+    download: bool = True,
+    not_needed: Sequence[str] = NOT_NEEDED,
+) -> Path:
     """The folder in which a package and all that it needs lie unpacked, downloaded if it is not there yet.
 
-    The package is the one of the machine's own release, or with `unstable` Debian's newest. Raises ProcessError
-    where it can not be had, or is not there and may not be downloaded.
+    The package is the one of the machine's own release, or with `unstable` Debian's newest; a name that holds a
+    star is a pattern, of which the release has one. Raises ProcessError where it can not be had, or is not there and
+    may not be downloaded.
+
+    Args:
+        package: its name.
+        unstable: see above.
+        download: whether it may be downloaded.
+        not_needed: patterns of what is removed again, for the room that it takes.
     """
-    final = cache_folder() / (f"{package}-unstable" if unstable else package)
+    name = package.replace(".*", "").rstrip("-")
+    final = cache_folder() / (f"{name}-unstable" if unstable else name)
     if final.exists():
         return final
     if not download:
@@ -64,7 +78,7 @@ def unpacked(package: str, *, unstable: bool = False, download: bool = True) -> 
         raise ProcessError(f"{package} can not be downloaded here: there is no {missing[0]}")
     with _locked(final):
         if not final.exists():
-            _provide(package, final, unstable=unstable)
+            _provide(package, final, not_needed, unstable=unstable)
     return final
 
 
@@ -80,7 +94,7 @@ def _locked(final: Path) -> Iterator[None]:
         raise ProcessError(f"the cache can not be written ({exc}): set {VARIABLE} to another folder") from exc
 
 
-def _provide(package: str, final: Path, *, unstable: bool) -> None:
+def _provide(package: str, final: Path, not_needed: Sequence[str], *, unstable: bool) -> None:
     """Downloads and unpacks beside the final folder, which appears in one step."""
     for left in final.parent.glob(f"{final.name}.draft-*"):  # by a run that was killed
         remove(left)
@@ -90,9 +104,9 @@ def _provide(package: str, final: Path, *, unstable: bool) -> None:
         root.mkdir()
         for archive in _download(package, draft, unstable=unstable):
             _call("dpkg-deb", "-x", str(archive), str(root))
-        for pattern in NOT_NEEDED:
+        for pattern in not_needed:
             for path in root.glob(pattern):
-                remove(path)
+                path.unlink() if path.is_file() or path.is_symlink() else remove(path)
         root.chmod(0o755)
         root.rename(final)
     finally:

@@ -33,10 +33,7 @@ class PrivateServer(Server):
     title: ClassVar[str]  # of the program, for people
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     grace: ClassVar[float] = 20.0  # seconds for an orderly end, which writes a checkpoint
-    environment: ClassVar[Mapping[str, str]] = {
-        "LC_ALL": "C",
-        "TZ": "UTC",
-    }  # English: logs are searched for words
+    environment: Mapping[str, str] = {"LC_ALL": "C", "TZ": "UTC"}  # English: logs are searched for words
     advice: ClassVar[str] = "Are the settings right, and is there disk space?"
 
     def __init__(self, folder: Path, *, keep: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sql
 from worker.database import Transaction
-from worker.facts import read_marked
+from worker.survey import read_marked
 from worker.table import listed
 
 

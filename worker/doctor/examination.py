@@ -60,6 +60,7 @@ def _examine_prediction(
         if server is not None:
             yield from _Examination(engine, database, prediction, server).run()
     yield from services.check_model(engine, prediction)
+    yield from services.check_store(engine, prediction)
 
 
 def _connect(database: Database) -> Any:

@@ -12,10 +12,10 @@ from worker.capabilities import capabilities_of
 from worker.database import Transaction, one_line
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
-from worker.facts import read_models
 from worker.function import Function
 from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation
+from worker.survey import read_models
 
 VOLATILITY = {"v": "volatile", "s": "stable", "i": "immutable"}
 PARALLEL = {"s": "parallel safe", "r": "parallel restricted", "u": "parallel unsafe"}

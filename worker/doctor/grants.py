@@ -13,13 +13,13 @@ from worker.database import Transaction
 from worker.doctor.findings import remedy
 from worker.doctor.server import Server, read_server
 from worker.errors import NotAppliedError
-from worker.facts import read_columns
 from worker.function import address_of
 from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation
 from worker.names import literal
 from worker.refusals import roles_of
 from worker.state import OWN_TABLES, PREFIX
+from worker.survey import read_columns
 
 _SERVICE = re.compile(r"\b(aws_(?:sagemaker|comprehend|bedrock))\.(\w+)", re.IGNORECASE)
 

@@ -202,7 +202,7 @@ def check_function_privileges(transaction: Transaction, prediction: Prediction, 
     schema, name = split_name(prediction.model.sql)
     found = _functions(transaction, schema, name)
     visible = [row for row in found if schema is not None or row.visible or not row.usable]
-    made = prediction.model.aurora is not None  # by `apply`, beside the table; or it is the server's own
+    made = prediction.model.made  # by `apply`, beside the table; or it is the server's own
     if not found:
         yield from _check_hidden(
             transaction, prediction.model.sql, prediction.inputs, server, needed=not made

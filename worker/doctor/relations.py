@@ -14,13 +14,14 @@ from worker.discovery.facts import FoundFunction, read_functions, read_insert_tr
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.doctor.server import Server
 from worker.errors import PrivilegeError, RefusedError, RowscoreError
-from worker.facts import read_facts, read_forgotten, read_registrations, view_address
+from worker.facts import view_address
 from worker.kinds.sql import SqlModel
 from worker.materialisation import Materialisation
 from worker.names import index_name, trigger_name
 from worker.plan import plan_changes
 from worker.refusals import roles_of
 from worker.sections import split_name
+from worker.survey import read_facts, read_forgotten, read_registrations
 from worker.switches import against
 from worker.table import Column, Table, Trigger, read_table
 

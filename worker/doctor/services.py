@@ -7,14 +7,16 @@ from typing import Any
 
 from redis import Redis
 
-from worker.app import create_app
-from worker.broker import broker_errors, broker_url
+from worker.app import BACKFILL_QUEUE, create_app
+from worker.broker import broker_errors
 from worker.config import Configuration, Prediction
 from worker.doctor.findings import Findings, error, ok, warning
 from worker.engine import Engine
-from worker.errors import ConfigurationError, ModelError, RowscoreError
+from worker.errors import ConfigurationError, ModelError, RowscoreError, StoreError
+from worker.kinds.base import CalledModel
 from worker.kinds.sql import SqlModel
 from worker.peers import worker_definitions
+from worker.store import broker_url
 
 _PING_SECONDS = 2.0
 _ANSWER_SECONDS = 1.0
@@ -35,6 +37,31 @@ def check_model(engine: Engine, prediction: Prediction) -> Findings:
             str(refusal),
             "start the endpoint, or mend `model`; until then rows wait and are not lost",
         )
+
+
+def check_store(engine: Engine, prediction: Prediction) -> Findings:
+    """That the Redis answers in which workers share the model's rate and its answers, and that it forgets no rate."""
+    settings = prediction.model
+    if not isinstance(settings, CalledModel) or not (settings.rate_limit or settings.remember):
+        return
+    keys = [name for name in ("rate_limit", "remember") if getattr(settings, name)]
+    needed = " and ".join(keys)
+    try:
+        policy = engine.store().policy()
+    except (ConfigurationError, StoreError) as refusal:
+        if settings.rate_limit:
+            message = f"{refusal}; nothing is sent meanwhile, because of rate_limit"
+            yield error("redis", message, "start it, or mend `broker`; `rowscore run` needs it here as well")
+        else:
+            yield warning("redis", f"{refusal}; nothing is remembered, so every row is paid for", "start it")
+        return
+    if settings.rate_limit and policy not in ("", "noeviction"):
+        message = (
+            f"it may forget how much of rate_limit is used when memory is short: maxmemory-policy is {policy}"
+        )
+        yield warning("redis", message, "redis-cli CONFIG SET maxmemory-policy noeviction")
+        return
+    yield ok("redis", f"it answers, for {needed}")
 
 
 def check_broker(configuration: Configuration) -> Findings:
@@ -93,6 +120,16 @@ def compare_workers(configuration: Configuration, answers: Mapping[str, Mapping[
             yield error("workers", message, remedy)
     if not any(odd.values()):
         yield ok("workers", f"{', '.join(odd)}: same definitions as this file")
+    yield from _compare_queues(configuration, answers)
+
+
+def _compare_queues(configuration: Configuration, answers: Mapping[str, Mapping[str, Any]]) -> Findings:
+    """That somebody takes the tasks that score old rows again; a worker of an older release does not say."""
+    aged = [item.name for item in configuration.predictions.values() if item.max_age is not None]
+    queues = [answer.get("queues", [BACKFILL_QUEUE]) for answer in answers.values()]
+    if aged and not any(BACKFILL_QUEUE in named for named in queues):
+        message = f"no worker listens on the queue {BACKFILL_QUEUE}: what max_age of {', '.join(aged)} asks for waits"
+        yield warning("workers", message, f"celery -A worker worker -Q {BACKFILL_QUEUE}")
 
 
 def _different(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

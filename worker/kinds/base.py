@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from worker.kinds.encoding import Encoding
 from worker.kinds.rates import Rate, parse_rates
@@ -59,16 +59,27 @@ class CalledModel(ModelSettings):
     """A model that the worker calls.
 
     Attributes:
+        COUNTS_TOKENS: whether the kind knows how many tokens a call has.
         rate_limit: requests, rows or tokens in a time, by all workers together.
         remember: for how long answers are kept in Redis, to be given for equal inputs without a call.
         encoding: how values are written for it.
     """
 
     UNDECIDING: ClassVar[frozenset[str]] = ModelSettings.UNDECIDING | {"rate_limit", "remember"}
+    COUNTS_TOKENS: ClassVar[bool] = False
 
     rate_limit: Annotated[tuple[Rate, ...], BeforeValidator(parse_rates)] = ()
     remember: Duration | None = None
     encoding: Encoding = Encoding()
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_counted(cls, value: tuple[Rate, ...]) -> tuple[Rate, ...]:
+        if not cls.COUNTS_TOKENS and (wrong := [rate for rate in value if rate.unit == "tokens"]):
+            raise ValueError(
+                f'nobody counts tokens for this kind of model; limit "requests" or "rows", not "{wrong[0]}"'
+            )
+        return value
 
 
 class ServiceModel(CalledModel):

@@ -3,9 +3,11 @@ answers.
 
 How values are written: NULL as an empty field; booleans as 1 and 0, because SageMaker's own algorithms take
 numbers alone; floats so that they read back as the same double; decimals digit by digit, without an exponent;
-dates and times in ISO 8601; intervals in seconds. Lines end in a bare line feed, as in SageMaker's examples:
-readers that split at line feeds would keep a carriage return in the last field. There is no header line in
-either direction.
+dates and times in ISO 8601; intervals in seconds. The section `encoding` may say otherwise of NULL and booleans.
+Lines end in a bare line feed, as in SageMaker's examples: readers that split at line feeds would keep a carriage
+return in the last field. There is no header line in either direction, unless `encoding` asks for one.
+
+`rowscore export` writes its files by the same functions: a training set has the bytes that the model is sent.
 """
 
 from __future__ import annotations
@@ -13,23 +15,27 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
 from worker.errors import RowFaultError, RowRejectedError
+from worker.kinds.encoding import Encoding
 from worker.models.protocol import Batch
 
+USUAL = Encoding()
 CONTENT_TYPE = "text/csv; charset=utf-8"
 _SPECIAL = re.compile('[",\r\n]')
 _CHARSETS = {None, "utf-8", "utf8", "us-ascii", "ascii"}
 
 
-def encode(batch: Batch) -> bytes:
+def encode(batch: Batch, encoding: Encoding = USUAL) -> bytes:
     """The batch as text/csv, one line a row, with a line feed after the last.
 
     Written a column at a time: 5,000 rows of 20 columns take 17 ms, 3 ms less than with the csv module, which
@@ -38,19 +44,25 @@ def encode(batch: Batch) -> bytes:
     Raises:
         RowRejectedError: a value has no place in a CSV field (bytes, lists, objects); it names the input.
     """
-    if not batch.rows:
+    if not len(batch):
         return b""
-    turned = zip(*batch.rows, strict=True)
-    columns = [_column(name, values) for name, values in zip(batch.names, turned, strict=True)]
+    style = _style(encoding)
+    columns = [_column(name, values, style) for name, values in batch.columns().items()]
     if len(columns) == 1:  # an empty line would be skipped by many readers
         lines: Iterable[str] = (field or '""' for field in columns[0])
     else:
         lines = map(",".join, zip(*columns, strict=True))
     text = "\n".join(lines) + "\n"
     try:
-        return text.encode()
+        content = text.encode()
     except UnicodeEncodeError as error:
-        raise RowRejectedError(f"a text is not valid Unicode: {error.reason}") from None
+        raise RowRejectedError(f"a text is not valid Unicode: {error.reason}", sent=False) from None
+    return header(batch.names) + content if encoding.header else content
+
+
+def header(names: Sequence[str]) -> bytes:
+    """The line of the columns' names."""
+    return (",".join(map(_quoted, names)) + "\n").encode()
 
 
 def decode(content: bytes, expected: int, charset: str | None = None) -> list[tuple[str, ...]]:
@@ -96,17 +108,40 @@ def _rows(text: str) -> list[tuple[str, ...]]:
     return [tuple(line.split(",")) for line in lines]
 
 
-def _column(name: str, values: Sequence[Any]) -> Sequence[str]:
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How the values of one encoding are written; `null` is unquoted."""
+
+    null: str
+    by_type: Mapping[type, Callable[[Any], str]]
+
+
+@cache
+def _style(encoding: Encoding) -> _Style:
+    null = "" if encoding.null is None else word(encoding.null)
+    if encoding.booleans is None:
+        return _Style(null, _PLAIN)
+    false, true = (_quoted(word(value)) for value in encoding.booleans)
+    return _Style(null, {**_PLAIN, bool: {False: false, True: true}.__getitem__})
+
+
+def word(value: str | float) -> str:
+    """What the configuration has for NULL or a boolean, as a text; TOML's own booleans as TOML writes them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _column(name: str, values: Sequence[Any], style: _Style) -> Sequence[str]:
     """The fields of one column; the usual columns, of one plain type and NULL, in a single pass."""
     kinds = set(map(type, values)) - {type(None)}
     if kinds == {str}:
-        fields = ["" if value is None else value for value in values] if None in values else values
+        fields = [style.null if value is None else value for value in values] if None in values else values
         return fields if not _SPECIAL.search("".join(fields)) else list(map(_quoted, fields))
-    write = _PLAIN.get(next(iter(kinds))) if len(kinds) == 1 else None
+    write = style.by_type.get(next(iter(kinds))) if len(kinds) == 1 else None
     if write is None:
-        return [_field(name, value) for value in values]
+        return [_field(name, value, style) for value in values]
     if None in values:
-        return ["" if value is None else write(value) for value in values]
+        null = _quoted(style.null)
+        return [null if value is None else write(value) for value in values]
     return list(map(write, values))
 
 
@@ -114,21 +149,30 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
-def _field(name: str, value: Any) -> str:
+def _field(name: str, value: Any, style: _Style) -> str:
     """One value, whatever its type; subclasses count as what they extend."""
     if value is None:
-        return ""
+        return _quoted(style.null)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str):
         return _quoted(str.__str__(value))
-    for kind, write in _PLAIN.items():
-        if isinstance(value, kind):
-            return write(value)
+    written = plain_text(value, style.by_type)
+    if written is not None:
+        return written
     raise RowRejectedError(
         f"input {name}: a value of type {type(value).__name__} cannot be sent as text/csv; "
-        f'leave the input out or turn it into text or a number with {{ name = "{name}", sql = "..." }}'
+        f'leave the input out or turn it into text or a number with {{ name = "{name}", sql = "..." }}',
+        sent=False,
     )
+
+
+def plain_text(value: Any, by_type: Mapping[type, Callable[[Any], str]] | None = None) -> str | None:
+    """A number, boolean, date, time, interval or UUID as this format writes it; None for anything else."""
+    for kind, write in (_PLAIN if by_type is None else by_type).items():
+        if isinstance(value, kind):
+            return write(value)
+    return None
 
 
 def _decimal(value: Decimal) -> str:

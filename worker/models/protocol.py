@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
-from worker.errors import FailureClass
+import numpy as np
+from numpy.typing import DTypeLike
+
+from worker.columns import Column, Columns, Row, Values
+from worker.errors import FailureClass, PayloadTooLargeError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """The rows of one model call.
 
     Attributes:
         names: the inputs' names in the configuration's order.
-        rows: one tuple a row, values in the order of `names`, typed as the database driver gives them.
+        data: the rows as they were read: a sequence of tuples, `Columns` among them.
     """
 
     names: tuple[str, ...]
-    rows: Sequence[tuple[Any, ...]]
+    data: Sequence[Row]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.data)
+
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        """One tuple a row, values in the order of `names`, typed as the database driver gives them."""
+        return list(self.data) if isinstance(self.data, Columns) else self.data
+
+    def part(self, start: int, stop: int) -> Batch:
+        """The rows from one up to, not including, another."""
+        return Batch(self.names, self.data[start:stop])
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as dictionaries by input name, for models that are written that way."""
@@ -30,8 +44,39 @@ class Batch:
 
     def columns(self) -> dict[str, list[Any]]:
         """The rows turned on their side: a list of values for each input name."""
-        turned = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.names)
-        return {name: list(values) for name, values in zip(self.names, turned, strict=True)}
+        return {name: column.tolist() for name, column in zip(self.names, self.turned(), strict=True)}
+
+    def matrix(
+        self, names: Sequence[str] | None = None, dtype: DTypeLike = np.float64
+    ) -> np.ndarray[Any, Any]:
+        """A line a row and a column an input, NULL as NaN: 0.02 µs a row of 15 numbers, where tuples take 0.5.
+
+        Args:
+            names: the inputs, all of them numbers or booleans; None: all inputs.
+            dtype: a floating-point type of numpy's.
+
+        Raises:
+            ValueError: there is no such input, or it has values that are no numbers; it names the input.
+        """
+        chosen = self.names if names is None else tuple(names)
+        if unknown := set(chosen) - set(self.names):
+            raise ValueError(
+                f"there is no input {', '.join(sorted(unknown))}; there are {', '.join(self.names)}"
+            )
+        turned = dict(zip(self.names, self.turned(), strict=True))
+        made = np.empty((len(self), len(chosen)), dtype)
+        for place, name in enumerate(chosen):
+            try:
+                made[:, place] = turned[name].numbers(dtype)
+            except ValueError as error:
+                raise ValueError(f"the input {name} cannot be part of a matrix: {error}") from None
+        return made
+
+    def turned(self) -> Sequence[Column]:
+        """A column for each input."""
+        if isinstance(self.data, Columns):
+            return self.data.columns
+        return [Values([row[place] for row in self.data]) for place in range(len(self.names))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +98,20 @@ class Weight:
     requests: int
     rows: int
     tokens: int = 0
+
+
+_ROOM = 0.95  # of what rows of the same size would fill: not all are of one size
+
+
+def check_size(size: int, most: int, rows: int) -> None:
+    """To be called with a request's bytes before it is sent.
+
+    Raises:
+        PayloadTooLargeError: they are more than `max_bytes`; nothing was sent.
+    """
+    if size > most:
+        message = f"{rows} rows are {size} bytes, more than max_bytes = {most}"
+        raise PayloadTooLargeError(message, sent=False, fitting=int(_ROOM * rows * most / size))
 
 
 class Model(Protocol):
@@ -114,11 +173,26 @@ class Wrapped(Model):
 
 @dataclass(slots=True)
 class CallStatistics:
-    """What scoring one batch cost: requests sent, rows in them, retries, and each call's seconds and rows."""
+    """What scoring one batch cost.
+
+    Attributes:
+        calls: requests that were sent; retries are among them.
+        rows: that were sent in them, those of retries again.
+        remembered: rows whose answers were remembered from earlier batches.
+        equal: rows that have an equal one in the batch, which was sent for them.
+        retries: calls to the model that were repeated.
+        throttled: failures that asked for fewer calls.
+        single: requests of a single row where the batch had more to send.
+        seconds: of each request.
+        sizes: rows of each request.
+    """
 
     calls: int = 0
     rows: int = 0
+    remembered: int = 0
+    equal: int = 0
     retries: int = 0
     throttled: int = 0
+    single: int = 0
     seconds: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)

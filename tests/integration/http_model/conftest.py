@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ import pytest
 from tests.support.endpoint import Server
 from worker.kinds.http import HttpModel
 from worker.models.http import HttpEndpoint
+
+OUTPUTS = {"p": "double precision"}
 
 
 @pytest.fixture
@@ -29,9 +31,12 @@ def opened() -> Iterator[Callable[..., HttpEndpoint]]:
     """Opens models; the last one first they are closed before the server is."""
     models: list[HttpEndpoint] = []
 
-    def open_endpoint(url: str, *, concurrency: int = 4, **settings: Any) -> HttpEndpoint:
+    def open_endpoint(
+        url: str, *, concurrency: int = 4, outputs: Mapping[str, str] | None = None, **settings: Any
+    ) -> HttpEndpoint:
         settings = {"timeout": "5s"} | settings
-        models.append(HttpEndpoint(HttpModel(http=url, **settings), concurrency=concurrency))
+        endpoint = HttpModel(http=url, **settings)
+        models.append(HttpEndpoint(endpoint, outputs or OUTPUTS, concurrency=concurrency))
         return models[-1]
 
     yield open_endpoint
