@@ -32,7 +32,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop them; without the table, which holds nothing but a log, there is nothing to drop."""
     name, schema = _own("batch")
     for column in reversed(COUNTERS):
-        op.drop_column(name, column, schema=schema)
+        if schema:  # PostgreSQL; where DDL commits by itself what is missing is left out by itself
+            op.execute(f"ALTER TABLE IF EXISTS {schema}.{name} DROP COLUMN IF EXISTS {column}")
+        else:
+            op.drop_column(name, column)
