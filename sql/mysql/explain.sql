@@ -22,7 +22,7 @@ SELECT {{ "FALSE" if mariadb else is_aurora() }} AS aurora
 -- name: find_callers
 -- What else in the database calls the function outside batch mode: triggers, other functions, columns.
 SELECT 'trigger' AS kind, CONCAT(t.trigger_name, ' of ', t.event_object_schema, '.', t.event_object_table) AS `name`, t.action_statement AS `text`
-FROM information_schema.triggers t WHERE t.trigger_schema = DATABASE() AND LOWER(t.action_statement) REGEXP :call
+FROM information_schema.triggers t WHERE t.event_object_schema = DATABASE() AND LOWER(t.action_statement) REGEXP :call
 UNION ALL
 SELECT 'function', CONCAT(r.routine_schema, '.', r.routine_name), r.routine_definition
 FROM information_schema.routines r WHERE r.routine_schema = DATABASE() AND r.routine_type = 'FUNCTION'

@@ -222,7 +222,7 @@ def test_failed_rows_are_tried_again(fleet: Fleet, rows: Session, scorer: Scorer
 
 @MESSAGES
 def test_flower_shows_what_a_drain_does(fleet: Fleet, rows: Session, scorer: Scorer) -> None:
-    apply(fleet, max_rows_per_claim=10)
+    apply(fleet, max_rows_per_claim=10, concurrency=1)  # batch after batch, so that progress lasts
     add_items(rows, 40)
     flower = fleet.flower(port=free_port())
     fleet.worker()

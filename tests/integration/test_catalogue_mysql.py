@@ -27,8 +27,8 @@ READERS = sorted(
 # Views of others upon a table of ours may be in any database; `apply`, `remove` and `doctor` ask for them, no worker.
 WHOLE_SERVER = {"find_column_dependents": {"v"}, "find_views": {"v", "d"}}
 WHOLE_DATABASE = {
-    "find_marked_columns", "find_bound", "find_own_indexes", "find_own_parts", "find_own_schema", "find_own_triggers",
-    "find_views", "list_tables",
+    "find_bound", "find_callers", "find_marked_columns", "find_own_indexes", "find_own_parts", "find_own_schema",
+    "find_own_triggers", "find_views", "list_tables",
 }  # fmt: skip
 # MySQL's own tables of tables, columns, indexes and partitions.
 DICTIONARY = {"tbl", "col", "idx", "icu", "part", "sub_part"}
@@ -42,7 +42,7 @@ def explained(transaction: Transaction, text: str, schema: str) -> list[dict[str
         "names": ["i"], "key": ["id"], "state": "churn_state", "trigger": "t", "index": "i", "columns": ["p"],
         "view_mark": "m", "view_schema": schema, "function_schema": schema, "table_schema": None,
         "table_name": "items", "relations": [f"{schema}.items"], "older_than": 1, "schema_1": "another",
-        "name_1": "items", "indexes": ["i"],
+        "name_1": "items", "indexes": ["i"], "call": "predict", "label": "f", "own": "rowscore",
     }  # fmt: skip
     asked = {name: values[name] for name in re.findall(r"%\((\w+)\)s", text)}
     return [dict(row._mapping) for row in transaction.rows(f"EXPLAIN FORMAT=TRADITIONAL {text}", **asked)]

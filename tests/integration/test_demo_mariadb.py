@@ -183,6 +183,9 @@ def test_the_meter_reads_the_figures(url: str, scored: MySQLConnection) -> None:
         "rows_failed",
         "rows_skipped",
         "rows_lost",
+        "rows_remembered",
+        "rows_equal",
+        "single_calls",
         "retries",
         "throttled",
     )

@@ -74,9 +74,9 @@ class Fleet:
     def _start(self, program: str, *options: str) -> Process:
         words = [sys.executable, "-m", "celery", "-A", "worker", program, *options]
         temporary = (
-            self.folder / "tmp"
-        )  # what is killed leaves its temporary folder, which goes with the test's
-        temporary.mkdir(exist_ok=True)
+            self.folder / "logs" / "tmp"
+        )  # what is killed leaves its own behind, which goes with the test's
+        temporary.mkdir(parents=True, exist_ok=True)
         env = {
             **python_path(),
             "FLOWER_UNAUTHENTICATED_API": "true",
