@@ -1,7 +1,7 @@
 """Columns that PostgreSQL sends as one value each: how it packs them (in macros.jinja), and what they are here.
 
-A row's values in a message of its own, and then as Python values in a tuple, cost more than all else that is done with
-them: 1.0 µs a row of 20 columns in the server and 1.0 here. Packed they cost 1.1 and 0.2.
+A row of 20 columns as a message of its own, and then as Python values in a tuple, takes 0.8 µs of processor time in the
+server and 1.5 here; packed, 1.1 and 0.5 (windows of 10,000 rows).
 """
 
 from __future__ import annotations
