@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,7 +30,7 @@ from worker.purse import Account, Purse
 from worker.rates import Rates, fitting
 from worker.reading import Reader, Reading
 from worker.rows import Taken
-from worker.scoring import score
+from worker.scoring import CallPool, score
 from worker.writeback import Outcome, Writeback, Written
 
 DEFAULT_ROWS_PER_CALL = 1000
@@ -110,7 +109,7 @@ class BatchScorer:
         attempts = getattr(materialisation.prediction.model, "attempts", DEFAULT_PATIENCE.attempts)
         self.patience = replace(DEFAULT_PATIENCE, attempts=attempts)
         self._own = threading.local()
-        self._calls: ThreadPoolExecutor | None = None
+        self._calls: CallPool | None = None
         self.reader = Reader(database, materialisation)
         self.writeback = Writeback(database, materialisation, leases, stop)
         self.purse: Purse | None = None
@@ -135,9 +134,11 @@ class BatchScorer:
     def overlaps(self) -> bool:
         """Whether several batches may be scored at once: where calls are waited for, and several are wanted at once.
 
-        A worker that is killed then loses what was answered for two of them, and what was asked for the third.
+        A worker that is killed then loses what was answered for two of them, and what was asked for the third. Where
+        answers are remembered each batch has to know those of the one before, or one worker would pay twice.
         """
-        return isinstance(self.m.prediction.model, ServiceModel) and self.m.prediction.concurrency > 1
+        waits = isinstance(self.m.prediction.model, ServiceModel) and self.memory is None
+        return waits and self.m.prediction.concurrency > 1
 
     @property
     def calls_at_once(self) -> int:
@@ -145,15 +146,14 @@ class BatchScorer:
         return 1 if self.model is None else self.m.prediction.concurrency
 
     def share_calls(self) -> None:
-        """From now on the calls of all batches have the same `concurrency` threads."""
+        """From now on the calls of all batches share the `concurrency`."""
         if self._calls is None:
-            concurrency = self.m.prediction.concurrency
-            self._calls = ThreadPoolExecutor(concurrency, thread_name_prefix="rowscore-call")
+            self._calls = CallPool(self.m.prediction.concurrency)
 
     def close(self) -> None:
         """Let those threads go."""
         if self._calls is not None:
-            self._calls.shutdown()
+            self._calls.close()
             self._calls = None
 
     @property

@@ -13,6 +13,7 @@ from tests.conftest import Connect
 from tests.support.databases import one, own
 from tests.support.predictions import add_items, applied, configuration, make_items, opened, states
 from tests.support.scorer import Scorer
+from worker import batch
 from worker.apply import apply
 from worker.config import Configuration
 from worker.drain import Drain
@@ -203,3 +204,22 @@ def test_a_process_that_stops_leaves_no_lease_behind(
         assert found[RowState.SCORED] == summary.scored == summary.call_rows
         live = "expires_at > now()" if "postgresql" in database_url else "expires_at > UTC_TIMESTAMP(6)"
         assert one(application, f"SELECT count(*) FROM {own(application, 'lease')} WHERE {live}") == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_window_that_takes_too_long_is_written_in_parts(
+    database_url: str, connect: Connect, places: Places, concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = connect()
+    make_items(application)
+    monkeypatch.setattr(batch, "BATCH_SECONDS", 0.02)
+    options = {"max_rows_per_batch": 1, "max_rows_per_claim": 40, "concurrency": concurrency}
+    with opened(overlapping(database_url, places, **options)) as engine:
+        applied(engine)
+        add_items(application, 40)
+        places.delay = 0.005
+        summary = Drain(engine, seconds=60.0).run()
+        assert (summary.scored, summary.failed, summary.fault, summary.empty) == (40, 0, None, True)
+        assert summary.batches > 2
+        assert states(application) == {RowState.SCORED: 40}
+        assert set(places.scored.values()) == {1}, "each row was paid for once"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -533,3 +535,61 @@ def test_after_its_time_a_batch_begins_no_further_call_and_keeps_what_it_has(con
     assert len(answered) == len(held.calls) == scores.statistics.calls
     assert 0 < len(answered) < 1000
     assert scores.fault is None
+
+
+def test_the_next_calls_are_prepared_while_others_are_waited_for() -> None:
+    prepared, go = threading.Semaphore(0), threading.Event()
+
+    class Slow(Doubler):
+        inside = most = 0
+
+        def prepare(self, batch: Batch) -> Any:
+            prepared.release()
+            return lambda: self.call(batch)
+
+        def call(self, batch: Batch) -> list[Answer | RowFailure]:
+            with self.lock:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            assert go.wait(30)
+            with self.lock:
+                self.inside -= 1
+            return super().call(batch)
+
+    model = Slow()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(scored, model, range(10), rows_per_call=1, concurrency=2)
+        assert all(prepared.acquire(timeout=30) for _ in range(4)), "two in flight, two more prepared"
+        assert len(model.calls) == 0
+        go.set()
+        scores = running.result()
+    assert scores.outcomes == [(row * 2.0,) for row in range(10)]
+    assert model.most <= 2
+
+
+def test_what_cannot_be_prepared_was_not_sent() -> None:
+    class Choosy(Doubler):
+        def prepare(self, batch: Batch) -> Any:
+            if 3 in (row[0] for row in batch.rows):
+                raise RowRejectedError("three has no place", sent=False)
+            return lambda: self.call(batch)
+
+    model, gate = Choosy(), Gatekeeper()
+    scores = scored(model, range(8), gates=[gate])
+    assert scores.outcomes[3] == RowFailure(FailureClass.ROW_PERMANENT, "three has no place")
+    assert scores.statistics.calls == len(model.calls) == len(gate.passed)
+    assert not gate.back
+
+
+def test_threads_switch_quickly_while_calls_are_made_side_by_side_and_as_usual_afterwards() -> None:
+    usual, seen = sys.getswitchinterval(), set()
+    scored(
+        Doubler(lambda _: seen.add(round(sys.getswitchinterval(), 6))),
+        range(4),
+        rows_per_call=1,
+        concurrency=2,
+    )
+    assert seen == {0.0005}
+    assert sys.getswitchinterval() == usual
+    scored(Doubler(lambda _: seen.add(round(sys.getswitchinterval(), 6))), range(4))
+    assert round(usual, 6) in seen

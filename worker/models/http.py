@@ -9,7 +9,7 @@ from pathlib import Path
 from worker.errors import RowFaultError, ServiceUnavailableError
 from worker.kinds.http import HttpModel
 from worker.models.client import Client, Reply
-from worker.models.protocol import Answer, Batch, Model, RowFailure, check_size
+from worker.models.protocol import Answer, Batch, Call, Model, RowFailure, check_size
 from worker.models.statuses import described, refuse
 from worker.models.wires import Question, wire_of
 
@@ -58,11 +58,16 @@ class HttpEndpoint(Model):
 
         A row with a value that has no place in a request fails alone, and is not sent.
         """
+        return list(self.prepare(batch)())
+
+    def prepare(self, batch: Batch) -> Call:
+        """Write the request's body."""
         try:
             question = self._wire.ask(batch)
         except RowFaultError:
-            return self._call_without_unfit(batch)
-        return list(self._answers(question, batch))
+            return lambda: self._call_without_unfit(batch)
+        check_size(len(question[0]), self._max_bytes, len(batch))
+        return lambda: list(self._answers(question, batch))
 
     def check(self) -> str:
         """GET what the protocol has to tell whether the model is well, and say what answered."""

@@ -18,7 +18,7 @@ from worker.kinds.sagemaker import SageMakerModel, paths_of
 from worker.models import csvformat, jsonformat
 from worker.models.aws import AwsClient
 from worker.models.awserrors import one_line
-from worker.models.protocol import Answer, Batch, Model, RowFailure, check_size
+from worker.models.protocol import Answer, Batch, Call, Model, RowFailure, check_size
 from worker.models.shapes import Outputs
 from worker.models.wires import CSV, NAMELESS, along
 from worker.templates import Template
@@ -71,11 +71,17 @@ class SageMakerEndpoint(Model):
 
     def call(self, batch: Batch) -> list[Answer | RowFailure]:
         """Send the rows; the answer of each as texts (CSV) or as what JSON has."""
-        body = self._body(batch)
-        check_size(len(body), self._settings.max_bytes, len(batch))
+        return self._ask(self._checked_body(batch), len(batch))
+
+    def prepare(self, batch: Batch) -> Call:
+        """Write the request's body."""
+        body = self._checked_body(batch)
+        return lambda: self._ask(body, len(batch))
+
+    def _ask(self, body: bytes, rows: int) -> list[Answer | RowFailure]:
         answer, content = self._client.invoke("invoke_endpoint", "Body", Body=body, **self._arguments)
         try:
-            return list(self._read(answer.get("ContentType") or "", content, len(batch)))
+            return list(self._read(answer.get("ContentType") or "", content, rows))
         except RowFaultError as error:
             said = one_line(content[:1000].decode(errors="replace"))
             raise RowFaultError(f"{self._client.who}: {error}: {said}") from None
@@ -93,6 +99,11 @@ class SageMakerEndpoint(Model):
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _checked_body(self, batch: Batch) -> bytes:
+        body = self._body(batch)
+        check_size(len(body), self._settings.max_bytes, len(batch))
+        return body
 
     def _body(self, batch: Batch) -> bytes:
         if self._template is not None:

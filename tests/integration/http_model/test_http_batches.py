@@ -89,7 +89,7 @@ def test_a_limit_of_the_server_is_learned(server: Server, model: HttpEndpoint) -
     server.behave = lambda request, rows: (
         status(413)(request, rows) if len(rows) > 100 else well(request, rows)
     )
-    scores = score(model, numbered(1000), OUTPUTS, rows_per_call=300, concurrency=2)
+    scores = score(model, numbered(1200), OUTPUTS, rows_per_call=300, concurrency=2)
     assert scores.fault is None
     assert None not in scores.outcomes
     assert scores.rows_per_call == 75

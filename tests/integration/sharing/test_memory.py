@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from time import sleep
 from typing import Any
 from uuid import UUID
 
@@ -124,13 +125,15 @@ ROWS, DISTINCT = 100_000, 1_000
 
 
 class Paid:
-    """Adds up, and counts what it was asked."""
+    """Adds up after so many seconds, and counts what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         self.rows = 0
+        self._seconds = seconds
 
     def __call__(self, batch: Batch) -> list[tuple[float]]:
         self.rows += len(batch)
+        sleep(self._seconds)
         return add_up(batch)
 
 
@@ -186,6 +189,23 @@ def test_what_is_paid_of_100_000_rows_with_1_000_distinct_inputs(
         assert activity.sent + activity.remembered + activity.equal == 2 * ROWS
         (line,) = [line.text for line in describe(status) if line.text.strip().startswith("not sent")]
         assert f"{summary.remembered:,} remembered" in line
+
+
+def test_one_worker_pays_once_for_inputs_that_neighbouring_batches_share(
+    database_url: str, connect: Connect, redis_url: str
+) -> None:
+    application, model = connect(), Paid(seconds=0.01)  # so that batches that overlap would meet
+    make_items(application)
+    section = {"http": "http://127.0.0.1:9/", "remember": "7d"}
+    sizes = {"concurrency": 4, "max_rows_per_claim": 50, "max_rows_per_batch": 10}
+    with opened(remembering_items(database_url, redis_url, model=section, **sizes), model) as engine:
+        applied(engine)
+        application.execute(
+            "INSERT INTO items (a, b) SELECT n / 30, 10 FROM generate_series(0, 1979) AS s(n)"
+        )
+        summary, sizes_taken, paid = drained(engine, model)
+        assert (summary.scored, paid) == (1980, 66)
+        assert len(sizes_taken) >= 40
 
 
 def test_another_version_asks_anew_and_the_same_one_does_not(
