@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.conversion import AnswerError, OutputKind, OutputType, convert, shown
+from worker.conversion import AnswerError, OutputKind, OutputType, are_vectors, convert, shown
 from worker.errors import FailureClass, ServiceRefusedError
 from worker.models.protocol import Answer, RowFailure
 
@@ -62,7 +62,10 @@ def _plain_rows(
     columns = []
     unchanged = True
     for values, output in zip(zip(*rows, strict=True), outputs, strict=True):
-        column = _plain_column(values, output.kind)
+        if output.kind is OutputKind.VECTOR:
+            column = values if are_vectors(values, output) else None
+        else:
+            column = _plain_column(values, output.kind)
         if column is None:
             return None
         unchanged = unchanged and column is values

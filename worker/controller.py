@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 FLOOR = 50
 START = 1000
 GROWTH = 1.5
+LEAP, FAR = 4.0, 0.1
+"""Growth where the next claim is foreseen within a tenth of the target."""
+
 BRAKE = 5.0
 MEMORY = 10  # batches
 PERCENTILE = 0.9
@@ -73,8 +76,9 @@ class Controller:
         """The controller after a batch of `rows` rows that kept the database busy for `seconds`.
 
         Only a batch that was about full says anything about a full one, and only batches of about this size about the
-        next. Growth is at most x1.5; shrinking is unbounded. The 90th percentile of several batches decides, so one
-        that met a checkpoint changes nothing; one at five times the target is not waited for again.
+        next. Growth is at most x1.5, or x4 far below the target; shrinking is unbounded. The 90th percentile of several
+        batches decides, so one that met a checkpoint changes nothing; one at five times the target is not waited for
+        again.
         """
         if rows * GROWTH <= self.rows or seconds <= 0:
             return self
@@ -87,7 +91,8 @@ class Controller:
         # By its lower rank: of up to ten batches the slowest one never decides.
         size = self.target * rates[int(PERCENTILE * (len(rates) - 1))]
         if size >= self.rows:
-            return replace(self._sized(int(min(self.rows * GROWTH, size))), recent=recent)
+            most = max(self.rows * GROWTH, min(self.rows * LEAP, size * FAR))
+            return replace(self._sized(int(min(most, size))), recent=recent)
         return self._sized(int(size)) if len(rates) > 1 else steady
 
     def after_abort(self) -> Controller:

@@ -30,7 +30,7 @@ OWN_TABLES = (
     "throttle",
 )
 LOCK_TIMEOUT = "2s"
-FIRST_CLAIM = 1000  # rows; the controller grows it by half at most, and shrinks it at once
+FIRST_CLAIM = 1000  # rows, or a full model call if that is more
 _REGISTER = (
     "lock_registration", "cancel_outdated_backfills", "void_outdated_leases", "rewind_drain",
     "save_definition", "add_drain", "add_circuit", "add_learned",
@@ -207,7 +207,9 @@ def _registration(materialisation: Materialisation) -> dict[str, str | int]:
         "definition_hash": prediction.definition_hash,
         "definition": json.dumps(definition, sort_keys=True),
         "version": prediction.version_value,
-        "rows_per_claim": min(FIRST_CLAIM, prediction.max_rows_per_claim),
+        "rows_per_claim": min(
+            max(FIRST_CLAIM, prediction.max_rows_per_batch or 0), prediction.max_rows_per_claim
+        ),
     }
 
 

@@ -179,7 +179,7 @@ def drained(subject: Subject, model: dict[str, str], rows_per_call: int, claim: 
 def main() -> None:
     """In turn, so many rounds."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.endpoint", description=__doc__)
-    parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows-per-call", type=int, nargs="+", default=[2048, 1024, 512, 256])
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a call")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.controller import BRAKE, FLOOR, GROWTH, MEMORY, START, Controller, whole_rounds
+from worker.controller import BRAKE, FAR, FLOOR, GROWTH, LEAP, MEMORY, START, Controller, whole_rounds
 
 ceilings = st.integers(1, 20_000)
 targets = st.floats(0.001, 10.0)
@@ -28,7 +28,10 @@ def test_the_size_keeps_its_bounds_whatever_happens(
             assert controller.rows == max(min(FLOOR, ceiling), before // 2)
         else:
             controller = controller.after_batch(int(before * happened[0]), happened[1])
-            assert controller.rows <= max(before * GROWTH, before)
+            assert controller.rows <= before * LEAP
+            if controller.rows > before * GROWTH:
+                filled, seconds = happened
+                assert controller.rows * seconds <= FAR * target * int(before * filled) * (1 + 1e-9)
     assert min(FLOOR, ceiling) <= controller.rows <= ceiling
 
 
@@ -98,10 +101,12 @@ def test_far_over_the_target_it_brakes_at_once() -> None:
     assert controller.after_batch(1000, 0.5 * BRAKE).rows == 200
 
 
-def test_growth_is_at_most_half_more() -> None:
+def test_growth_is_at_most_half_more_but_far_below_the_target() -> None:
     controller = Controller.start(10_000, 0.5, 1000)
-    assert controller.after_batch(1000, 0.001).rows == 1500
     assert controller.after_batch(1000, 0.4).rows == 1250
+    assert controller.after_batch(1000, 0.035).rows == 1500
+    assert controller.after_batch(1000, 0.025).rows == 2000
+    assert controller.after_batch(1000, 0.001).rows == 4000
 
 
 def test_an_abort_halves() -> None:

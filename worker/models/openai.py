@@ -11,7 +11,6 @@ limits and structured outputs.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 import re
@@ -342,7 +341,7 @@ def _numbers(value: Any) -> list[Any]:
     if not isinstance(value, str):
         raise RowFaultError("an embedding is neither a list nor base64")
     try:
-        content = base64.b64decode(value, validate=True)
+        content = binascii.a2b_base64(value, strict_mode=True)
         numbers: list[Any] = np.frombuffer(content, "<f4").tolist()
     except (binascii.Error, ValueError):
         raise RowFaultError("an embedding is not base64 of floats") from None
