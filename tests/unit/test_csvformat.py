@@ -23,6 +23,14 @@ def written(*row: Any) -> str:
     return encode(Batch(tuple(f"c{n}" for n in range(len(row))), [row])).decode()
 
 
+@given(st.lists(st.one_of(st.floats(), st.floats(1e-5, 1e17), st.just(-0.0)), min_size=1, max_size=20))
+def test_floats_are_written_as_python_writes_them_whatever_else_is_in_the_column(
+    numbers: list[float],
+) -> None:
+    together = encode(Batch(("a", "b"), [(number, 1) for number in numbers])).decode()
+    assert together == "".join(f"{number!r},1\n" for number in numbers)
+
+
 @pytest.mark.parametrize(
     ("value", "field"),
     [
