@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from pydantic import ValidationError
 
 from tests.support import onnxmodels as files
 from worker.columns import Columns, Numbers
+from worker.demo.servers import python_path
 from worker.errors import ConfigurationError, FailureClass, RowFaultError, ServiceRefusedError
 from worker.kinds.onnx import OnnxModel
 from worker.models.onnx import OnnxFile
@@ -40,6 +43,24 @@ def answers(model: OnnxFile, names: Sequence[str], rows: Sequence[tuple[Any, ...
         outcome.message if isinstance(outcome, RowFailure) else outcome
         for outcome in model.call(Batch(tuple(names), rows))
     ]
+
+
+def test_the_runtime_tells_nobody_about_the_machine_or_the_model(tmp_path: Path) -> None:
+    """It keeps a number of the machine in its user's folder as soon as it is imported, unless it is told not to."""
+    path = files.linear(tmp_path / "m.onnx", WEIGHTS, 10.0)
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "import pathlib, sys; from worker.kinds.onnx import OnnxModel; from worker.models.onnx import OnnxFile; "
+        "path = pathlib.Path(sys.argv[1]); "
+        "print(OnnxFile(OnnxModel(onnx=path.name), ['a', 'b'], ['p'], folder=path.parent).check())"
+    )
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], **python_path()}
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "m.onnx" in done.stdout
+    assert list(home.iterdir()) == []
 
 
 # --- inputs ------------------------------------------------------------------------------------------------

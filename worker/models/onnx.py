@@ -11,6 +11,7 @@ The runtime's session is loaded once a process and may be run by several threads
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -236,6 +237,8 @@ def _fixed_rows(tensors: Sequence[_Tensor], where: str) -> int | None:
 
 def _load(path: Path, threads: int, where: str) -> tuple[Any, str]:
     """The session, and the file's SHA-256."""
+    # Since 1.29 it tells Microsoft about the machine and its models unless it is told not to before it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415  an extra that only this kind needs
     except ImportError as error:
