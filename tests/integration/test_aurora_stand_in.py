@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connect
+from tests.support.absent import absent
 from tests.support.cli import Cli
 from tests.support.endpoint import Request, Rows, Server, status
 from tests.support.plpython import PythonServer
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonServer]:
         with PythonServer(tmp_path_factory.mktemp("plpython")) as running:
             yield running
     except ProcessError as exc:
-        pytest.skip(f"no PostgreSQL with PL/Python can be had: {exc}")
+        absent(f"no PostgreSQL with PL/Python can be had: {exc}")
 
 
 @pytest.fixture

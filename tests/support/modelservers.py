@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.docs.documents import ROOT
+from tests.support.absent import absent
 
 FOLDER = ROOT / "tests" / "servers"
 KEY = "sesame-open-1234"
@@ -23,11 +23,11 @@ KEY = "sesame-open-1234"
 
 
 def python() -> str:
-    """The Python of the servers' environment; the test is skipped where there is none."""
+    """The Python of the servers' environment; see `absent` for where there is none."""
     folder = Path(os.environ.get("ROWSCORE_TEST_SERVERS", ROOT / ".venv" / "servers"))
     found = folder / "bin" / "python"
     if not found.exists():
-        pytest.skip(f"the model servers are not installed in {folder}: `make test` does it")
+        absent(f"the model servers are not installed in {folder}: `make test` does it")
     return str(found)
 
 
