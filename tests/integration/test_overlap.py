@@ -212,12 +212,12 @@ def test_a_window_that_takes_too_long_is_written_in_parts(
 ) -> None:
     application = connect()
     make_items(application)
-    monkeypatch.setattr(batch, "BATCH_SECONDS", 0.02)
+    monkeypatch.setattr(batch, "BATCH_SECONDS", 0.1)
     options = {"max_rows_per_batch": 1, "max_rows_per_claim": 40, "concurrency": concurrency}
     with opened(overlapping(database_url, places, **options)) as engine:
         applied(engine)
         add_items(application, 40)
-        places.delay = 0.005
+        places.delay = 0.02
         summary = Drain(engine, seconds=60.0).run()
         assert (summary.scored, summary.failed, summary.fault, summary.empty) == (40, 0, None, True)
         assert summary.batches > 2

@@ -10,6 +10,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -525,15 +526,26 @@ def test_equal_rows_are_counted_apart_from_those_that_were_sent() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_after_its_time_a_batch_begins_no_further_call_and_keeps_what_it_has(concurrency: int) -> None:
+def test_after_its_time_a_batch_begins_no_further_call_and_keeps_what_it_has(
+    concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, lock = [0.0], threading.Lock()
+    told = SimpleNamespace(monotonic=lambda: clock[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr("worker.scoring.time", told)
+
+    def take_a_second(_rows: list[Any]) -> None:
+        with lock:
+            clock[0] += 1.0
+
     model = Doubler()
     scores = scored(model, range(100), rows_per_call=1, concurrency=concurrency, seconds=0.0)
     assert (model.calls, scores.outcomes, scores.fault) == ([], [None] * 100, None)
-    held = Doubler(lambda _: time.sleep(0.005))
-    scores = scored(held, range(1000), rows_per_call=1, concurrency=concurrency, seconds=0.05)
+    held = Doubler(take_a_second)
+    scores = scored(held, range(1000), rows_per_call=1, concurrency=concurrency, seconds=10.0)
     answered = [row for row, outcome in enumerate(scores.outcomes) if outcome is not None]
     assert len(answered) == len(held.calls) == scores.statistics.calls
-    assert 0 < len(answered) < 1000
+    begun = 0 if concurrency == 1 else concurrency + 2  # at most, when the tenth second is over
+    assert 10 <= len(answered) <= 10 + begun
     assert scores.fault is None
 
 
